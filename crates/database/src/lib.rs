@@ -1,0 +1,1 @@
+//! The node's configuration database: typed tables, transactions and a change feed.

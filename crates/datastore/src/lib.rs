@@ -1,0 +1,1 @@
+//! Real-time stores for soft state that dies with its owner.

@@ -1,0 +1,1 @@
+//! Keeps the log partition between its water marks.

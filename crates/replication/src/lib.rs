@@ -1,0 +1,1 @@
+//! The Raft log that keeps every node's store equal.

@@ -1,0 +1,1 @@
+//! The XMPP router: sessions, rosters, presence and message routing.

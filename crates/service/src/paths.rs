@@ -1,0 +1,102 @@
+//! Where things are on a node. Tests move the three roots by environment.
+
+use std::path::{Path, PathBuf};
+
+/// The folders of a node, each overridable by an environment variable so that
+/// a test can run any service inside a temporary folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    run: PathBuf,
+    state: PathBuf,
+    etc: PathBuf,
+}
+
+impl Paths {
+    /// Reads `SIGNALBOX_RUN`, `SIGNALBOX_STATE` and `SIGNALBOX_ETC`, with the
+    /// appliance's own folders as defaults.
+    pub fn from_environment() -> Self {
+        let get = |name: &str, default: &str| {
+            std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from)
+        };
+        Self {
+            run: get("SIGNALBOX_RUN", "/run/signalbox"),
+            state: get("SIGNALBOX_STATE", "/var/lib/signalbox"),
+            etc: get("SIGNALBOX_ETC", "/etc/signalbox"),
+        }
+    }
+
+    /// All three roots below one folder: `run`, `state` and `etc`.
+    pub fn below(root: &Path) -> Self {
+        Self {
+            run: root.join("run"),
+            state: root.join("state"),
+            etc: root.join("etc"),
+        }
+    }
+
+    /// Runtime folder of a service, where its sockets are.
+    pub fn runtime(&self, id: &str) -> PathBuf {
+        self.run.join(id)
+    }
+
+    /// State folder of a service, kept over restarts.
+    pub fn state(&self, id: &str) -> PathBuf {
+        self.state.join(id)
+    }
+
+    /// The configuration folder.
+    pub fn etc(&self) -> &Path {
+        &self.etc
+    }
+
+    /// `node.toml`, written at set-up; the node is set up when it exists.
+    pub fn node_file(&self) -> PathBuf {
+        self.etc.join("node.toml")
+    }
+
+    /// The control socket of a service (see [`crate::introspect`]).
+    pub fn control_socket(&self, id: &str) -> PathBuf {
+        self.runtime(id).join("control.sock")
+    }
+
+    /// The database's socket.
+    pub fn database_socket(&self) -> PathBuf {
+        self.runtime("database").join("database.sock")
+    }
+
+    /// The supervisor's socket.
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.runtime("supervisor").join("supervisor.sock")
+    }
+
+    /// The authentication service's socket.
+    pub fn authentication_socket(&self) -> PathBuf {
+        self.runtime("authentication-service")
+            .join("authentication.sock")
+    }
+
+    /// The router's socket for components (crate `xcp`).
+    pub fn router_socket(&self) -> PathBuf {
+        self.runtime("xmpp-router").join("router.sock")
+    }
+
+    /// The socket of a real-time store, such as `presence-datastore`.
+    pub fn datastore_socket(&self, id: &str) -> PathBuf {
+        self.runtime(id).join("datastore.sock")
+    }
+
+    /// Ids of the services that have a control socket now.
+    pub fn running(&self) -> std::io::Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for entry in std::fs::read_dir(&self.run)? {
+            let entry = entry?;
+            if entry.path().join("control.sock").exists()
+                && let Ok(id) = entry.file_name().into_string()
+            {
+                ids.push(id);
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+}

@@ -1,0 +1,1 @@
+//! First boot: the fence, the wizard, and applying its answers.

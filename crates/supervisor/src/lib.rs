@@ -1,0 +1,1 @@
+//! The one process that talks to systemd about services.

@@ -1,0 +1,1 @@
+//! The link between the router and the components around it.

@@ -1,0 +1,1 @@
+//! Watches configuration and tells the XMPP components what changed.

@@ -1,0 +1,1 @@
+//! Connections of XMPP clients: TCP, TLS, stream negotiation and framing.

@@ -1,0 +1,1 @@
+//! The XMPP wire: streams, stanzas, addresses and SASL mechanisms.
