@@ -19,8 +19,8 @@ TARGET = REPOSITORY / "target"
 CARGO_TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TARGET)
 """Where cargo puts what it builds."""
 
-ROOT = TARGET / "root"
-"""The node's Debian root, made by scripts/build-root."""
+ROOT = Path(os.environ.get("SIGNALBOX_ROOT") or TARGET / "root")
+"""The node's Debian root, made by scripts/build-root, or another one to try."""
 
 
 class Failure(Exception):

@@ -127,6 +127,9 @@ def start(one: Node) -> None:
     if leader(one):
         return
     power_cut(one)
+    for leftover in one.folder.glob(".#etc*"):
+        # The overlay's work folder of an earlier boot.
+        shutil.rmtree(leftover)
     lab_network.attach(one)
     make_cgroups(one)
     with open(one.console, "ab") as console:

@@ -1,0 +1,240 @@
+"""`scripts/lab`: nodes of Signalbox on this machine, booted from the image's own root."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+
+from . import lab_answers, lab_exec, lab_network, lab_node, lab_services, lab_state
+from .cli import REPOSITORY, ROOT, Failure, install, missing, require_root, run, say
+from .lab_state import FOLDER, Node
+
+PACKAGES = {"systemd-nspawn": "systemd-container", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
+PATIENCE = 180
+"""Seconds that a node may take until its services are up."""
+
+
+def prepare_machine() -> None:
+    """Install what the lab needs, and make the root if there is none yet."""
+    require_root("the lab")
+    install([PACKAGES[program] for program in missing(*PACKAGES)])
+    if not (ROOT / "usr").is_dir():
+        say("There is no root yet: scripts/build-root makes it.")
+        run(REPOSITORY / "scripts/build-root")
+
+
+def clear() -> None:
+    """End every node and remove the lab's network."""
+    lab_node.clear()
+    lab_network.clear()
+
+
+def entry(one: Node, domain: str) -> dict:
+    """What `lab.json` says of a node."""
+    return {
+        "name": one.name, "address": one.address, "role": "publisher", "leader_pid": None,
+        "web": f"https://{one.address}:8443/", "xmpp": f"{one.address}:5222", "domain": domain, "ca": str(one.ca),
+    }
+
+
+def up(options: argparse.Namespace) -> int:
+    """Bring up a fresh lab, or with --keep the one of last time."""
+    prepare_machine()
+    clear()
+    there = lab_state.load() if options.keep else {}
+    wanted = [Node(number) for number in range(1, options.nodes + 1)]
+    if not there.get("admin"):
+        there = {"admin": {"user": "admin", "password": secrets.token_urlsafe(12)}}
+    answers = lab_answers.read(options.answers)
+    there["admin"]["user"] = lab_answers.administrator(answers) or there["admin"]["user"]
+    there["admin"]["password"] = lab_answers.password(answers) or there["admin"]["password"]
+    for one in wanted:
+        if not (options.keep and one.var.is_dir()):
+            lab_node.prepare(one)
+            lab_answers.write(one, answers, there["admin"])
+    domain = lab_answers.domain(answers)
+    with lab_state.locked():
+        lab_state.save({
+            "nodes": [entry(one, domain) for one in wanted], "admin": there["admin"], "ca": str(FOLDER / "ca.pem"),
+        })
+    try:
+        lab_network.build()
+        for one in wanted:
+            lab_node.start(one)
+        lab_services.wait(wanted, options.patience)
+    except KeyboardInterrupt:
+        say("Interrupted: taking the lab down again.")
+        clear()
+        raise
+    if wanted[0].ca.exists():
+        shutil.copyfile(wanted[0].ca, FOLDER / "ca.pem")
+    return 0
+
+
+def down(_options: argparse.Namespace) -> int:
+    """Shut every node down and remove the network. The nodes' folders stay, for `up --keep` and for reading."""
+    require_root("the lab")
+    for one in lab_state.nodes():
+        if lab_node.leader(one):
+            say(f"{one.name} shuts down.")
+            lab_node.shut_down(one)
+    clear()
+    return 0
+
+
+def node_status(one: Node) -> dict:
+    """One node's part of `status --json`."""
+    where, listed = lab_services.phase(one)
+    known = lab_state.entry(one)
+    return {
+        "name": one.name, "address": one.address, "role": known.get("role"), "leader_pid": lab_node.leader(one),
+        "phase": where, "services": [service.as_json() for service in listed],
+    }
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show each node and its services."""
+    require_root("the lab")
+    found = [node_status(one) for one in lab_state.nodes()]
+    cuts = [list(pair) for pair in lab_network.cuts()] if lab_network.exists() else []
+    if options.json:
+        print(json.dumps({"nodes": found, "cuts": cuts}, indent=2))
+        return 0
+    if not any(one["leader_pid"] for one in found):
+        print("The lab is down. Try: scripts/lab up")
+    for one in found:
+        print(f"{one['name']}  {one['address']}  {one['role']}  {one['phase']}")
+        for service in one["services"]:
+            tail = f"  {service['reason']}" if service["reason"] else ""
+            print(f"  {service['state']:<10} {service['id']}{tail}")
+    for first, second in cuts:
+        print(f"cut: {first} does not reach {second}")
+    return 0
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run a command in a node."""
+    require_root("the lab")
+    return lab_exec.run(lab_state.known(options.node), words(options))
+
+
+def administer(options: argparse.Namespace) -> int:
+    """Run an administrator's command in a node, as its administrator."""
+    require_root("the lab")
+    user = lab_state.load()["admin"]["user"]
+    return lab_exec.run(lab_state.known(options.node), ["/usr/bin/signalbox", "cli", *words(options)], user=user)
+
+
+def words(options: argparse.Namespace) -> list[str]:
+    """The command after `--`."""
+    given = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not given:
+        raise Failure("say what to run: scripts/lab exec node1 -- systemctl status", 2)
+    return given
+
+
+def kill(options: argparse.Namespace) -> int:
+    """Cut a node's power."""
+    require_root("the lab")
+    lab_node.power_cut(lab_state.known(options.node))
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Shut a node down in order."""
+    require_root("the lab")
+    lab_node.shut_down(lab_state.known(options.node))
+    return 0
+
+
+def start(options: argparse.Namespace) -> int:
+    """Power a node on again and wait for its services."""
+    require_root("the lab")
+    one = lab_state.known(options.node)
+    lab_node.start(one)
+    lab_services.wait([one], options.patience)
+    return 0
+
+
+def cut(options: argparse.Namespace) -> int:
+    """Let nothing pass between two nodes, or between a node and the host."""
+    require_root("the lab")
+    first, second = (name if name == "host" else lab_state.known(name).name for name in (options.first, options.second))
+    lab_network.cut(first, second, one_way=options.one_way)
+    return 0
+
+
+def heal(_options: argparse.Namespace) -> int:
+    """Undo every cut."""
+    require_root("the lab")
+    lab_network.heal()
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    """Show a node's journal, running or not."""
+    require_root("the lab")
+    one = lab_state.known(options.node)
+    if options.console:
+        sys.stdout.write(one.console.read_text(errors="replace"))
+        return 0
+    given = options.words[1:] if options.words[:1] == ["--"] else options.words
+    line = ["journalctl", "--no-pager", *given]
+    if lab_node.leader(one):
+        line = [*lab_node.enter(one), *line]
+    else:
+        line.insert(1, f"--directory={one.var}/log/journal")
+    return subprocess.run(line, check=False, env={**os.environ, "SYSTEMD_COLORS": "0"}).returncode
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="scripts/lab", description="Nodes of Signalbox on this machine, in network namespaces with no way out.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, entry, text: str, **options) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=entry.__doc__, **options)
+        one.set_defaults(entry=entry)
+        return one
+
+    one = add("up", up, "bring up a fresh lab and wait for its services")
+    one.add_argument("--nodes", type=int, default=1, choices=range(1, lab_state.MOST_NODES + 1), metavar="N")
+    one.add_argument("--answers", metavar="FILE", help="answers to the first-boot questions (TOML); what it leaves out, the lab fills in")
+    one.add_argument("--keep", action="store_true", help="keep what the nodes stored last time")
+    one.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help="how long the services may take")
+    add("down", down, "shut every node down and remove the lab's network")
+    one = add("status", status, "show each node and its services")
+    one.add_argument("--json", action="store_true")
+    for name, entry_point, text in (
+        ("exec", execute, "run a command in a node"),
+        ("cli", administer, "run an administrator's command in a node"),
+    ):
+        one = add(name, entry_point, text)
+        one.add_argument("node")
+        one.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+    add("kill", kill, "cut a node's power").add_argument("node")
+    add("stop", stop, "shut a node down in order").add_argument("node")
+    one = add("start", start, "power a node on again and wait for its services")
+    one.add_argument("node")
+    one.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS")
+    one = add("cut", cut, "let nothing pass between two nodes")
+    one.add_argument("first", metavar="NODE")
+    one.add_argument("second", metavar="NODE", help="a node, or `host`")
+    one.add_argument("--one-way", action="store_true", help="only from the first to the second")
+    add("heal", heal, "undo every cut")
+    one = add("logs", logs, "show a node's journal")
+    one.add_argument("node")
+    one.add_argument("--console", action="store_true", help="what the node wrote to its console instead")
+    one.add_argument("words", nargs=argparse.REMAINDER, metavar="-- JOURNALCTL OPTIONS")
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """The entry point of `scripts/lab`."""
+    options = parser().parse_args(arguments)
+    return options.entry(options)

@@ -1,0 +1,185 @@
+"""What the services of a node are doing, and waiting until they do it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+
+from . import lab_node
+from .cli import Failure, say
+from .lab_state import Node
+
+STEP = 0.3
+"""Seconds between two looks."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service as the node's supervisor sees it, or, before that one answers, systemd."""
+
+    id: str
+    state: str
+    kind: str
+    activated: bool
+    reason: str
+    compat: str
+
+    @property
+    def expected(self) -> bool:
+        """Whether this service must be up before the node counts as up."""
+        return self.kind != "feature" or self.activated
+
+    @property
+    def up(self) -> bool:
+        """Whether it serves."""
+        return self.state == "STARTED"
+
+    def as_json(self) -> dict:
+        """For `status --json`."""
+        return {
+            "id": self.id, "compat": self.compat, "kind": self.kind, "state": self.state,
+            "activated": self.activated, "reason": self.reason,
+        }
+
+
+def inside(one: Node, *words: str, seconds: float = 20) -> str | None:
+    """What one of our own fixed commands prints inside the node; None when it fails or the node is not that far."""
+    try:
+        done = subprocess.run(
+            [*lab_node.enter(one), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )
+    except (Failure, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def set_up(one: Node) -> bool:
+    """Whether the first-boot setup has finished."""
+    return (one.etc / "signalbox/node.toml").exists()
+
+
+def has_signalbox(one: Node) -> bool:
+    """Whether the node's root carries our services at all, or is bare Debian."""
+    return inside(one, "test", "-x", "/usr/bin/signalbox") is not None
+
+
+def of_supervisor(one: Node) -> list[Service] | None:
+    """The supervisor's own list; None while it does not answer."""
+    listed = inside(one, "/usr/bin/signalbox", "cli", "utils", "service", "list", "--json")
+    try:
+        content = json.loads(listed or "")
+    except json.JSONDecodeError:
+        return None
+    rows = content["services"] if isinstance(content, dict) else content
+    return [
+        Service(
+            id=row["id"], state=row["state"], kind=row.get("kind", ""), activated=bool(row.get("activated")),
+            reason=row.get("reason") or "", compat=row.get("compat_name") or row.get("compat") or row.get("name") or "",
+        )
+        for row in rows
+    ]
+
+
+STATES = {"active": "STARTED", "activating": "STARTING", "reloading": "STARTED", "deactivating": "STOPPING"}
+
+
+def of_systemd(one: Node) -> list[Service]:
+    """What systemd knows: units that run or failed, and those whose start is still in the queue."""
+    units = json.loads(inside(one, "systemctl", "list-units", "--type=service", "--output=json") or "[]")
+    jobs = inside(one, "systemctl", "list-jobs", "--no-legend", "--plain") or ""
+    waiting = {words[1] for line in jobs.splitlines() if len(words := line.split()) >= 4 and words[3] == "waiting"}
+    found = []
+    for row in units:
+        state = STATES.get(row["active"], "STOPPED")
+        if row["unit"] in waiting:
+            state = "STARTING"
+        reason = "failed" if row["active"] == "failed" else "waits for other units" if row["unit"] in waiting else ""
+        name = row["unit"].removesuffix(".service")
+        found.append(Service(name, state, "network", True, reason, row.get("description", "")))
+    return found
+
+
+def services(one: Node) -> list[Service]:
+    """The node's services, by the best source that answers."""
+    return of_supervisor(one) or of_systemd(one)
+
+
+def phase(one: Node) -> tuple[str, list[Service]]:
+    """Where the node is on its way up: `booting`, `setting up`, `starting` or `up`, and its services."""
+    if lab_node.leader(one) is None:
+        return "not running", []
+    state = (inside(one, "systemctl", "is-system-running") or "").strip()
+    bare = not has_signalbox(one)
+    if bare:
+        # `is-system-running` fails for everything but `running`.
+        return ("up" if state == "running" else "booting"), of_systemd(one)
+    if not set_up(one):
+        return "setting up", of_systemd(one)
+    listed = of_supervisor(one)
+    if listed is None:
+        return "starting", []
+    return ("up" if all(service.up for service in listed if service.expected) else "starting"), listed
+
+
+class Progress:
+    """Tells a person, line by line, what changed since the last look."""
+
+    def __init__(self, one: Node):
+        self.one = one
+        self.begin = time.monotonic()
+        self.seen: dict[str, tuple[str, str]] = {}
+        self.phase = ""
+
+    def line(self, text: str) -> None:
+        """One line with the node's name and the seconds since the start."""
+        say(f"{self.one.name} {time.monotonic() - self.begin:6.1f} s  {text}")
+
+    def show(self, phase: str, listed: list[Service]) -> None:
+        """Print what is new."""
+        if phase != self.phase:
+            self.phase = phase
+            self.line(phase)
+        if phase in ("not running", "booting"):
+            return
+        for service in listed:
+            news = (service.state, service.reason)
+            if self.seen.get(service.id) != news and service.expected:
+                known = service.id in self.seen
+                self.seen[service.id] = news
+                # What was up at the first look is no news of its own; what waits tells why.
+                if not service.up or known or phase == "starting":
+                    self.line(f"  {service.state:<9} {service.id}" + (f": {service.reason}" if service.reason else ""))
+
+
+def wait(nodes: list[Node], seconds: float) -> None:
+    """Wait until every expected service of every node is up, and say what is going on meanwhile."""
+    deadline = time.monotonic() + seconds
+    watching = {one: Progress(one) for one in nodes}
+    last: dict[Node, list[Service]] = {}
+    while watching:
+        for one, progress in list(watching.items()):
+            where, listed = phase(one)
+            progress.show(where, listed)
+            last[one] = listed
+            if where == "up":
+                progress.line(f"all {sum(service.expected for service in listed)} services are up")
+                del watching[one]
+            elif where == "not running":
+                raise Failure(f"{one.name} went down. Its console says:\n{lab_node.tail(one.console)}")
+        if watching and time.monotonic() > deadline:
+            raise Failure("\n".join(complaint(one, last[one], seconds) for one in watching))
+        if watching:
+            time.sleep(STEP)
+
+
+def complaint(one: Node, listed: list[Service], seconds: float) -> str:
+    """What is not up, and where to look."""
+    late = [service for service in listed if service.expected and not service.up]
+    lines = [f"  {service.state:<9} {service.id}" + (f": {service.reason}" if service.reason else "") for service in late]
+    return "\n".join([
+        f"{one.name} is not up after {seconds:.0f} s:", *lines,
+        f"See: scripts/lab logs {one.name}",
+    ])
