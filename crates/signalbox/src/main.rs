@@ -1,27 +1,72 @@
-//! The one binary of the appliance: `signalbox serve ID` runs a service.
+//! The one binary of the appliance: `signalbox serve ID` runs a service,
+//! `signalbox cli` the administrator's command line, `signalbox setup` the
+//! first boot.
+//!
+//! What a service is lives in its own crate; this file only says which crate
+//! answers to which id, and on what kind of runtime.
 
 use std::process::ExitCode;
 
-/// Runs the service `id`, or says which ones there are.
+use tokio::runtime::Builder;
+
+/// How many threads a service gets.
+enum Threads {
+    /// One: services that wait more than they work, and cores that own their
+    /// state.
+    One,
+    /// One for each processor: services that spend time on cryptography.
+    PerProcessor,
+}
+
+/// Runs a service function to its end on a runtime of its own.
+fn run<F>(id: &str, threads: &Threads, serve: impl FnOnce(service::Context) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut builder = match threads {
+        Threads::One => Builder::new_current_thread(),
+        Threads::PerProcessor => Builder::new_multi_thread(),
+    };
+    match builder.enable_all().build() {
+        Ok(runtime) => runtime.block_on(service::run(id, serve)),
+        Err(error) => {
+            eprintln!("signalbox: the runtime of {id} did not start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the service `id`, or says that there is none of that name.
 fn serve(id: &str) -> ExitCode {
     match id {
         other => {
-            eprintln!("signalbox: no service is called {other:?}.");
+            eprintln!(
+                "signalbox: no service is called {other:?}; the units in \
+                 /usr/lib/systemd/system name those there are."
+            );
             ExitCode::from(64)
         }
     }
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    match (arguments.next().as_deref(), arguments.next()) {
-        (Some("serve"), Some(id)) => serve(&id),
-        (Some("version"), None) => {
+    // The last words of a panic must reach the journal, and the unit must
+    // restart: a service with one dead task is worse than none.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["serve", id] => serve(id),
+        ["version"] => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: signalbox serve ID | version");
+            eprintln!("usage: signalbox serve ID | cli [COMMAND…] | setup … | version");
             ExitCode::from(64)
         }
     }
