@@ -11,21 +11,22 @@ import subprocess
 import sys
 
 from . import lab_answers, lab_exec, lab_network, lab_node, lab_services, lab_state
-from .cli import REPOSITORY, ROOT, Failure, install, missing, require_root, run, say
+from .cli import REPOSITORY, ROOT, HostError, say
+from .host import need, need_root
 from .lab_state import FOLDER, Node
 
-PACKAGES = {"systemd-nspawn": "systemd-container", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
+PACKAGES = ["systemd-container", "iproute2", "nftables", "util-linux"]
 PATIENCE = 180
 """Seconds that a node may take until its services are up."""
 
 
 def prepare_machine() -> None:
     """Install what the lab needs, and make the root if there is none yet."""
-    require_root("the lab")
-    install([PACKAGES[program] for program in missing(*PACKAGES)])
+    need_root()
+    need(PACKAGES)
     if not (ROOT / "usr").is_dir():
         say("There is no root yet: scripts/build-root makes it.")
-        run(REPOSITORY / "scripts/build-root")
+        subprocess.run([REPOSITORY / "scripts/build-root"], check=True)
 
 
 def clear() -> None:
@@ -78,7 +79,7 @@ def up(options: argparse.Namespace) -> int:
 
 def down(_options: argparse.Namespace) -> int:
     """Shut every node down and remove the network. The nodes' folders stay, for `up --keep` and for reading."""
-    require_root("the lab")
+    need_root()
     for one in lab_state.nodes():
         if lab_node.leader(one):
             say(f"{one.name} shuts down.")
@@ -99,7 +100,7 @@ def node_status(one: Node) -> dict:
 
 def status(options: argparse.Namespace) -> int:
     """Show each node and its services."""
-    require_root("the lab")
+    need_root()
     found = [node_status(one) for one in lab_state.nodes()]
     cuts = [list(pair) for pair in lab_network.cuts()] if lab_network.exists() else []
     if options.json:
@@ -119,13 +120,13 @@ def status(options: argparse.Namespace) -> int:
 
 def execute(options: argparse.Namespace) -> int:
     """Run a command in a node."""
-    require_root("the lab")
+    need_root()
     return lab_exec.run(lab_state.known(options.node), words(options))
 
 
 def administer(options: argparse.Namespace) -> int:
     """Run an administrator's command in a node, as its administrator."""
-    require_root("the lab")
+    need_root()
     user = lab_state.load()["admin"]["user"]
     return lab_exec.run(lab_state.known(options.node), ["/usr/bin/signalbox", "cli", *words(options)], user=user)
 
@@ -134,27 +135,27 @@ def words(options: argparse.Namespace) -> list[str]:
     """The command after `--`."""
     given = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not given:
-        raise Failure("say what to run: scripts/lab exec node1 -- systemctl status", 2)
+        raise HostError("say what to run: scripts/lab exec node1 -- systemctl status")
     return given
 
 
 def kill(options: argparse.Namespace) -> int:
     """Cut a node's power."""
-    require_root("the lab")
+    need_root()
     lab_node.power_cut(lab_state.known(options.node))
     return 0
 
 
 def stop(options: argparse.Namespace) -> int:
     """Shut a node down in order."""
-    require_root("the lab")
+    need_root()
     lab_node.shut_down(lab_state.known(options.node))
     return 0
 
 
 def start(options: argparse.Namespace) -> int:
     """Power a node on again and wait for its services."""
-    require_root("the lab")
+    need_root()
     one = lab_state.known(options.node)
     lab_node.start(one)
     lab_services.wait([one], options.patience)
@@ -163,7 +164,7 @@ def start(options: argparse.Namespace) -> int:
 
 def cut(options: argparse.Namespace) -> int:
     """Let nothing pass between two nodes, or between a node and the host."""
-    require_root("the lab")
+    need_root()
     first, second = (name if name == "host" else lab_state.known(name).name for name in (options.first, options.second))
     lab_network.cut(first, second, one_way=options.one_way)
     return 0
@@ -171,14 +172,14 @@ def cut(options: argparse.Namespace) -> int:
 
 def heal(_options: argparse.Namespace) -> int:
     """Undo every cut."""
-    require_root("the lab")
+    need_root()
     lab_network.heal()
     return 0
 
 
 def logs(options: argparse.Namespace) -> int:
     """Show a node's journal, running or not."""
-    require_root("the lab")
+    need_root()
     one = lab_state.known(options.node)
     if options.console:
         sys.stdout.write(one.console.read_text(errors="replace"))
@@ -234,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """The entry point of `scripts/lab`."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_args()
     return options.entry(options)

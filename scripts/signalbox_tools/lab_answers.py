@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 
 from . import lab_state
-from .cli import Failure
+from .cli import HostError
 from .lab_state import Node
 
 INSIDE = "lib/signalbox/setup/answers.toml"
@@ -20,9 +20,9 @@ def read(path: str | None) -> dict:
         with open(path, "rb") as handle:
             return tomllib.load(handle)
     except FileNotFoundError:
-        raise Failure(f"there is no {path}.") from None
+        raise HostError(f"there is no {path}.") from None
     except tomllib.TOMLDecodeError as error:
-        raise Failure(f"{path} is not TOML: {error}.") from None
+        raise HostError(f"{path} is not TOML: {error}.") from None
 
 
 def administrator(answers: dict) -> str | None:

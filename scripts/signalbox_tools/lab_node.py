@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from . import lab_network, lab_state
-from .cli import ROOT, Failure
+from .cli import ROOT, HostError
 from .lab_state import Node
 
 CGROUP = "signalbox-lab"
@@ -81,7 +81,7 @@ def power_cut(one: Node) -> None:
     deadline = time.monotonic() + 20
     while left := processes(one):
         if time.monotonic() > deadline:
-            raise Failure(f"{one.name}: processes {sorted(left)} do not end.")
+            raise HostError(f"{one.name}: processes {sorted(left)} do not end.")
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -141,7 +141,7 @@ def start(one: Node) -> None:
     deadline = time.monotonic() + 30
     while not leader(one):
         if runner.poll() is not None or time.monotonic() > deadline:
-            raise Failure(f"{one.name} does not start. Its console says:\n{tail(one.console)}")
+            raise HostError(f"{one.name} does not start. Its console says:\n{tail(one.console)}")
         time.sleep(0.05)
 
 
@@ -161,7 +161,7 @@ def enter(one: Node) -> list[str]:
     """
     pid = leader(one)
     if pid is None:
-        raise Failure(f"{one.name} does not run. Try: scripts/lab start {one.name}")
+        raise HostError(f"{one.name} does not run. Try: scripts/lab start {one.name}")
     return ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]
 
 

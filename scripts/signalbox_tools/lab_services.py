@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from . import lab_node
-from .cli import Failure, say
+from .cli import HostError, say
 from .lab_state import Node
 
 STEP = 0.3
@@ -51,7 +51,7 @@ def inside(one: Node, *words: str, seconds: float = 20) -> str | None:
             [*lab_node.enter(one), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=seconds, check=False,
         )
-    except (Failure, subprocess.TimeoutExpired):
+    except (HostError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
 
@@ -168,9 +168,9 @@ def wait(nodes: list[Node], seconds: float) -> None:
                 progress.line(f"all {sum(service.expected for service in listed)} services are up")
                 del watching[one]
             elif where == "not running":
-                raise Failure(f"{one.name} went down. Its console says:\n{lab_node.tail(one.console)}")
+                raise HostError(f"{one.name} went down. Its console says:\n{lab_node.tail(one.console)}")
         if watching and time.monotonic() > deadline:
-            raise Failure("\n".join(complaint(one, last[one], seconds) for one in watching))
+            raise HostError("\n".join(complaint(one, last[one], seconds) for one in watching))
         if watching:
             time.sleep(STEP)
 

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cli import TARGET, Failure
+from .cli import TARGET, HostError
 
 FOLDER = TARGET / "lab"
 """One folder per node, `lab.json` and the certificate of the nodes' CA."""
@@ -80,7 +80,7 @@ def node(name: str) -> Node:
     """The node of that name. A bare number will do."""
     digits = name.removeprefix("node")
     if not digits.isdigit() or not 1 <= int(digits) <= MOST_NODES:
-        raise Failure(f"there is no node `{name}`. Nodes are called node1 to node{MOST_NODES}.", 2)
+        raise HostError(f"there is no node `{name}`. Nodes are called node1 to node{MOST_NODES}.")
     return Node(int(digits))
 
 
@@ -96,7 +96,7 @@ def known(name: str) -> Node:
     if wanted not in there:
         names = ", ".join(one.name for one in there)
         hint = f"It has {names}." if names else "It is not up. Try: scripts/lab up"
-        raise Failure(f"the lab has no {wanted.name}. {hint}")
+        raise HostError(f"the lab has no {wanted.name}. {hint}")
     return wanted
 
 
