@@ -1,0 +1,4 @@
+//! Tests of set-up in temporary roots.
+
+mod answers;
+mod common;
