@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -47,21 +46,18 @@ def up(options: argparse.Namespace) -> int:
     """Bring up a fresh lab, or with --keep the one of last time."""
     prepare_machine()
     clear()
-    there = lab_state.load() if options.keep else {}
+    last = lab_state.load() if options.keep else {}
     wanted = [Node(number) for number in range(1, options.nodes + 1)]
-    if not there.get("admin"):
-        there = {"admin": {"user": "admin", "password": secrets.token_urlsafe(12)}}
-    answers = lab_answers.read(options.answers)
-    there["admin"]["user"] = lab_answers.administrator(answers) or there["admin"]["user"]
-    there["admin"]["password"] = lab_answers.password(answers) or there["admin"]["password"]
+    kept = {"administrator": last["admin"], "domain": last["nodes"][0]["domain"]} if last else {}
+    answers = lab_answers.complete(kept | lab_answers.read(options.answers))
     for one in wanted:
-        if not (options.keep and one.var.is_dir()):
+        if not (last and one.var.is_dir()):
             lab_node.prepare(one)
-            lab_answers.write(one, answers, there["admin"])
-    domain = lab_answers.domain(answers)
+            lab_answers.write(one, answers)
     with lab_state.locked():
         lab_state.save({
-            "nodes": [entry(one, domain) for one in wanted], "admin": there["admin"], "ca": str(FOLDER / "ca.pem"),
+            "nodes": [entry(one, answers["domain"]) for one in wanted],
+            "admin": answers["administrator"], "ca": str(FOLDER / "ca.pem"),
         })
     try:
         lab_network.build()
@@ -231,7 +227,7 @@ def parser() -> argparse.ArgumentParser:
     one = add("logs", logs, "show a node's journal")
     one.add_argument("node")
     one.add_argument("--console", action="store_true", help="what the node wrote to its console instead")
-    one.add_argument("words", nargs=argparse.REMAINDER, metavar="-- JOURNALCTL OPTIONS")
+    one.add_argument("words", nargs="*", metavar="-- JOURNALCTL OPTIONS")
     return top
 
 

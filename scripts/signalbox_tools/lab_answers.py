@@ -1,7 +1,10 @@
-"""The answers to the first-boot questions that the lab gives its nodes."""
+"""The answers to the first-boot questions that the lab gives its nodes (the fields: image/answers.example.toml)."""
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
 import tomllib
 
 from . import lab_state
@@ -20,29 +23,50 @@ def read(path: str | None) -> dict:
         with open(path, "rb") as handle:
             return tomllib.load(handle)
     except FileNotFoundError:
-        raise HostError(f"there is no {path}.") from None
+        raise HostError(f"there is no {path}") from None
     except tomllib.TOMLDecodeError as error:
-        raise HostError(f"{path} is not TOML: {error}.") from None
+        raise HostError(f"{path} is not TOML: {error}") from None
 
 
-def administrator(answers: dict) -> str | None:
-    """The administrator's name, if the person gave one."""
-    return answers.get("administrator", {}).get("user")
+def complete(given: dict) -> dict:
+    """The person's answers, with the lab's for all that they left out. Passwords are new each time."""
+    default = {
+        "domain": lab_state.DOMAIN,
+        "security_password": secrets.token_urlsafe(12),
+        "administrator": {"user": "admin", "password": secrets.token_urlsafe(12)},
+        "certificate": {"organization": "Signalbox lab"},
+    }
+    return {**default, **given}
 
 
-def password(answers: dict) -> str | None:
-    """The administrator's password, if the person gave one."""
-    return answers.get("administrator", {}).get("password")
+def of_node(one: Node, answers: dict) -> dict:
+    """The answers for one node: its name and address are the lab's to give."""
+    network = {
+        "domain": answers["domain"],
+        **answers.get("network", {}),
+        "hostname": one.name, "dhcp": False, "address": f"{one.address}/24", "gateway": lab_state.GATEWAY,
+    }
+    return {**answers, "network": network}
 
 
-def domain(answers: dict) -> str:
-    """The XMPP domain."""
-    return answers.get("domain", lab_state.DOMAIN)
-
-
-def write(one: Node, answers: dict, admin: dict) -> None:
+def write(one: Node, answers: dict) -> None:
     """Put the node's answers where its setup looks for them."""
-    del answers, admin
-    network = one.etc / "systemd/network/10-eth0.network"
-    network.parent.mkdir(parents=True)
-    network.write_text(f"[Match]\nName=eth0\n[Network]\nAddress={one.address}/24\nGateway={lab_state.GATEWAY}\n")
+    path = one.var / INSIDE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+        handle.write(toml(of_node(one, answers)))
+
+
+def toml(answers: dict) -> str:
+    """Answers as TOML: texts, numbers, switches and lists of them, in tables one level deep.
+
+    A JSON text, number, switch or list of them is TOML as it stands; Python can read TOML but not write it.
+    """
+    def fields(values: dict) -> list[str]:
+        return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if not isinstance(value, dict)]
+
+    lines = fields(answers)
+    for key, value in answers.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{key}]", *fields(value)]
+    return "\n".join(lines) + "\n"

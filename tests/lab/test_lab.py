@@ -1,0 +1,157 @@
+"""The lab keeps its word: exit statuses, input, isolation, cuts, power cuts, clean shutdowns, reboots, logs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+from node import LAB, REPOSITORY, eventually
+
+
+@pytest.fixture
+def second(lab):
+    """The other node: tests that switch a node off take this one. It runs again when the test has ended."""
+    yield lab.node("node2")
+    if lab.node("node2").entry["leader_pid"] is None:
+        lab.command("start", "node2", seconds=240)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and was not yet waited for does not."""
+    try:
+        stat = open(f"/proc/{pid}/stat", encoding="ascii", errors="replace").read()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_lab_json_tells_where_the_nodes_are(lab):
+    content = lab.json
+    assert [entry["name"] for entry in content["nodes"]] == ["node1", "node2"]
+    for entry in content["nodes"]:
+        assert {"name", "address", "role", "leader_pid", "web", "xmpp", "domain"} <= set(entry)
+        assert alive(entry["leader_pid"])
+        assert entry["address"] in entry["web"] and entry["address"] in entry["xmpp"]
+    assert content["admin"]["user"] and len(content["admin"]["password"]) >= 12
+    # It holds a password.
+    assert (REPOSITORY / "target/lab/lab.json").stat().st_mode & 0o077 == 0
+
+
+def test_status_tells_each_service_of_each_node(lab):
+    for node in lab.status()["nodes"]:
+        assert node["phase"] == "up"
+        assert node["services"] and all({"id", "state"} <= set(service) for service in node["services"])
+
+
+def test_exit_status_passes_through(node):
+    assert node.attempt("sh", "-c", "exit 7").returncode == 7
+    assert node.attempt("true").returncode == 0
+    assert node.attempt("/no/such/program").returncode != 0
+
+
+def test_output_and_errors_stay_apart(node):
+    done = node.attempt("sh", "-c", "echo out; echo err >&2")
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+
+
+def test_standard_input_passes_through_to_the_last_byte(node):
+    text = "0123456789abcdef" * 100_000
+    assert node.run("sha256sum", input=text) == subprocess.run(
+        ["sha256sum"], input=text, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_file_as_standard_input_can_be_opened_again(lab, node, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("line\n")
+    with path.open() as handle:
+        assert lab.command("exec", node.name, "--", "cat", "/dev/stdin", stdin=handle).stdout == "line\n"
+
+
+def test_a_command_in_a_node_has_the_nodes_capabilities_only(node):
+    """The clock has no namespace: a command that kept the host's capabilities could move the host's clock."""
+    before = os.stat("/proc/self").st_ctime
+    assert node.attempt("date", "-s", "2020-01-01").returncode != 0
+    assert os.stat("/proc/self").st_ctime - before < 60
+
+
+def test_an_interrupted_command_leaves_nothing_running(lab, node):
+    """Control-C ends the command in the node as well."""
+    running = subprocess.Popen([LAB, "exec", node.name, "--", "sleep", "86399"], stdin=subprocess.DEVNULL)
+    eventually("the command runs", lambda: "86399" in node.run("ps", "-eo", "args"))
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 130
+    eventually("the command has ended", lambda: "sleep 86399" not in node.run("ps", "-eo", "args"))
+
+
+def test_nodes_reach_each_other_and_the_host_but_nothing_else(lab, node, second):
+    assert node.reaches(second.address)
+    assert node.reaches("10.201.7.1")
+    # An address that is nobody's: were there a way out, it would lead through the host.
+    assert not node.reaches("192.0.2.1")
+    forwarding = open("/proc/sys/net/ipv4/conf/sblab-host/forwarding", encoding="ascii").read()
+    assert forwarding.strip() == "0"
+
+
+def test_cut_and_heal(lab, node, second):
+    try:
+        lab.command("cut", "node1", "node2")
+        assert not node.reaches(second.address)
+        assert node.reaches("10.201.7.1")
+        assert ["node1", "node2"] in lab.status()["cuts"]
+    finally:
+        lab.command("heal")
+    assert node.reaches(second.address)
+    assert lab.status()["cuts"] == []
+
+
+def test_cut_one_way(lab, node, second):
+    """node1 hears node2 and cannot answer."""
+    listen = f"timeout 10 ping -q -c 1 -W 1 {node.address}"
+    try:
+        lab.command("cut", "node1", "node2", "--one-way")
+        assert lab.status()["cuts"] == [["node1", "node2"]]
+        before = int(node.run("sh", "-c", "awk '/^Icmp:/ && !/In/ {print $2}' /proc/net/snmp"))
+        assert second.attempt("sh", "-c", listen).returncode != 0
+        after = int(node.run("sh", "-c", "awk '/^Icmp:/ && !/In/ {print $2}' /proc/net/snmp"))
+        assert after > before, "the request arrived"
+    finally:
+        lab.command("heal")
+
+
+def test_kill_is_a_power_cut_and_start_brings_the_node_back(lab, second):
+    second.run("sh", "-c", "echo kept > /var/lib/kept-over-power-cut && sync")
+    leader = second.entry["leader_pid"]
+    lab.command("kill", second.name)
+    assert not alive(leader)
+    assert second.attempt("true").returncode != 0
+    assert second.entry["leader_pid"] is None
+    lab.command("start", second.name, seconds=240)
+    assert second.entry["leader_pid"] != leader
+    assert second.run("cat", "/var/lib/kept-over-power-cut") == "kept\n"
+    second.run("rm", "/var/lib/kept-over-power-cut")
+
+
+def test_logs_can_be_read_while_the_node_is_off(lab, second):
+    second.run("logger", "written before the shutdown")
+    lab.command("stop", second.name)
+    assert "written before the shutdown" in lab.command("logs", second.name, "--", "-n", "1000").stdout
+    assert "Reached target" in lab.command("logs", second.name, "--console").stdout
+    lab.command("start", second.name, seconds=240)
+    assert "written before the shutdown" in lab.command("logs", second.name).stdout
+
+
+def test_a_reboot_keeps_lab_json_true(lab, second):
+    leader = second.entry["leader_pid"]
+    second.attempt("systemctl", "reboot")
+    eventually("a new PID 1", lambda: second.entry["leader_pid"] not in (None, leader), seconds=60)
+    lab.command("start", second.name, seconds=240)
+    assert second.run("hostname") == "node2\n"
+
+
+def test_a_node_that_does_not_exist_is_named(lab):
+    done = lab.attempt("exec", "node8", "--", "true")
+    assert done.returncode != 0
+    assert "node8" in done.stderr and "node1" in done.stderr
