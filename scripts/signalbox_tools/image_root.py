@@ -224,3 +224,12 @@ def find_binary(profile: str, given: str | None) -> Path | None:
         return path
     say(f"Warning: {path.relative_to(host.REPOSITORY)} does not exist; the root is made without it (build it with `cargo build -p signalbox`).")
     return None
+
+
+def strip(binary: Path, folder: Path) -> Path:
+    """The binary without debug information (function names stay, for backtraces): a tenth of a development build."""
+    host.need(["binutils"])
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "signalbox.stripped"
+    run("objcopy", "--strip-debug", binary, target)
+    return target

@@ -54,6 +54,8 @@ def up(options: argparse.Namespace) -> int:
         if not (last and one.var.is_dir()):
             lab_node.prepare(one)
             lab_answers.write(one, answers)
+            if not lab_services.has_signalbox():
+                lab_answers.write_network(one)
     with lab_state.locked():
         lab_state.save({
             "nodes": [entry(one, answers["domain"]) for one in wanted],

@@ -57,6 +57,13 @@ def write(one: Node, answers: dict) -> None:
         handle.write(toml(of_node(one, answers)))
 
 
+def write_network(one: Node) -> None:
+    """Configure the network of a bare root, which has no setup that would do it."""
+    path = one.etc / "systemd/network/10-eth0.network"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"[Match]\nName=eth0\n[Network]\nAddress={one.address}/24\nGateway={lab_state.GATEWAY}\n")
+
+
 def toml(answers: dict) -> str:
     """Answers as TOML: texts, numbers, switches and lists of them, in tables one level deep.
 
