@@ -1,1 +1,29 @@
-//! Every administrative action once; the command line, pages and APIs are faces of it.
+//! Every administrative action once; the command line, pages and APIs are
+//! faces of it.
+//!
+//! An action is a method of [`Operations`] that takes the [`Caller`] and typed
+//! input and gives a typed result. It checks the caller's privilege level,
+//! does the work through two small traits ([`ports`]) that the supervisor and
+//! the database stand behind, and leaves one audit line.
+
+pub mod action;
+pub mod error;
+pub mod host;
+pub mod logs;
+pub mod monitoring;
+pub mod network;
+pub mod ports;
+pub mod replication;
+pub mod services;
+pub mod sign_in;
+pub mod tech;
+pub mod users;
+
+mod import;
+mod operations;
+
+pub use action::{Action, Caller, Level, actions};
+pub use error::{Error, Kind, Result};
+pub use host::{Host, PRODUCT_VERSION};
+pub use import::Imported;
+pub use operations::{Operations, Progress};

@@ -1,0 +1,236 @@
+//! Who may do what: privilege levels, the list of actions, and the audit line
+//! that each use of one leaves.
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+
+/// Privilege level of an administrator, and the level that an action needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Level 0: look at the node.
+    Look,
+    /// Level 1: operate it.
+    Operate,
+    /// Level 4: change and stop it.
+    Administer,
+}
+
+impl Level {
+    /// The number that the command line shows.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Look => 0,
+            Self::Operate => 1,
+            Self::Administer => 4,
+        }
+    }
+}
+
+impl Serialize for Level {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.number())
+    }
+}
+
+/// An action that an administrator can take, whichever face it comes through.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Stable name, as the audit line has it.
+    pub name: &'static str,
+    /// Least privilege level.
+    pub level: Level,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Name of the administrator.
+    pub user: String,
+    /// The administrator's level.
+    pub level: Level,
+    /// Through which face: `cli`, `web`.
+    pub face: &'static str,
+    /// Where from: an address, or the terminal.
+    pub origin: String,
+}
+
+impl Caller {
+    /// Refuses an action above the caller's level.
+    pub fn may(&self, action: &Action) -> Result<()> {
+        if self.level >= action.level {
+            return Ok(());
+        }
+        self.audit(action, "", "forbidden");
+        Err(Error::new(
+            Kind::Forbidden,
+            format!(
+                "this needs privilege level {}, and {} has level {}. Ask an administrator of \
+                 level {} to do it",
+                action.level.number(),
+                self.user,
+                self.level.number(),
+                action.level.number()
+            ),
+        ))
+    }
+
+    /// Checks the level, does the work, and leaves one audit line with the
+    /// outcome. `subject` says what it was done to, without secrets.
+    pub async fn does<T>(
+        &self,
+        action: &Action,
+        subject: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.may(action)?;
+        let outcome = work.await;
+        match &outcome {
+            Ok(_) => self.audit(action, subject, "done"),
+            Err(error) => self.audit(action, subject, &error.message),
+        }
+        outcome
+    }
+
+    fn audit(&self, action: &Action, subject: &str, outcome: &str) {
+        tracing::info!(
+            target: "audit",
+            user = self.user,
+            level = self.level.number(),
+            face = self.face,
+            origin = self.origin,
+            action = action.name,
+            subject,
+            outcome,
+            "An administrative action was taken."
+        );
+    }
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal, $level:ident;)*) => {
+        /// Every action, with its name and level.
+        pub mod actions {
+            use super::{Action, Level};
+            $($(#[$doc])* pub const $constant: Action =
+                Action { name: $name, level: Level::$level };)*
+            /// The whole list.
+            pub const ALL: &[&Action] = &[$(&$constant),*];
+        }
+    };
+}
+
+actions! {
+    /// See the services.
+    SERVICE_LIST = "service.list", Look;
+    /// Start a service.
+    SERVICE_START = "service.start", Operate;
+    /// Stop a service.
+    SERVICE_STOP = "service.stop", Operate;
+    /// Restart a service.
+    SERVICE_RESTART = "service.restart", Operate;
+    /// Activate a feature service.
+    SERVICE_ACTIVATE = "service.activate", Operate;
+    /// Deactivate a feature service.
+    SERVICE_DEACTIVATE = "service.deactivate", Operate;
+    /// See whether a service is restarted automatically.
+    SERVICE_AUTO_RESTART_SHOW = "service.auto-restart.show", Look;
+    /// Choose whether a service is restarted automatically.
+    SERVICE_AUTO_RESTART = "service.auto-restart", Operate;
+    /// See the state of the machine.
+    STATUS = "status.show", Look;
+    /// See the versions.
+    VERSION = "version.show", Look;
+    /// See the network settings.
+    NETWORK_SHOW = "network.show", Look;
+    /// Change the network settings.
+    NETWORK_SET = "network.set", Administer;
+    /// Change the time zone.
+    TIMEZONE_SET = "timezone.set", Administer;
+    /// See the time zones there are.
+    TIMEZONE_LIST = "timezone.list", Look;
+    /// Collect the support bundle.
+    TECH = "tech.show", Operate;
+    /// Read counters.
+    PERF = "perf.query", Look;
+    /// See the alarms.
+    ALARMS = "alarms.list", Look;
+    /// See the users.
+    USERS_LIST = "users.list", Look;
+    /// Add a user.
+    USERS_ADD = "users.add", Operate;
+    /// Add many users.
+    USERS_IMPORT = "users.import", Operate;
+    /// Remove a user.
+    USERS_DELETE = "users.delete", Operate;
+    /// Give a user a new password.
+    USERS_PASSWORD = "users.password", Operate;
+    /// Restart the machine.
+    SYSTEM_RESTART = "system.restart", Administer;
+    /// Shut the machine down.
+    SYSTEM_SHUTDOWN = "system.shutdown", Administer;
+    /// List logs.
+    LOG_LIST = "log.list", Look;
+    /// Read a log.
+    LOG_READ = "log.read", Operate;
+    /// See the state of replication.
+    REPLICATION_STATUS = "replication.status", Look;
+    /// See the state of the real-time stores.
+    DATASTORE_STATUS = "datastore.status", Look;
+    /// See whether the start gate waits for replication.
+    REPLICATION_MONITOR_SHOW = "replication.monitor.show", Look;
+    /// Choose whether the start gate waits for replication.
+    REPLICATION_MONITOR_SET = "replication.monitor.set", Administer;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(level: Level) -> Caller {
+        Caller {
+            user: "mallory".into(),
+            level,
+            face: "cli",
+            origin: "test".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn work_above_the_level_is_never_begun() {
+        let mut begun = false;
+        let outcome = caller(Level::Operate)
+            .does(&actions::SYSTEM_RESTART, "", async {
+                begun = true;
+                Ok(())
+            })
+            .await;
+        assert_eq!(outcome.unwrap_err().kind, Kind::Forbidden);
+        assert!(!begun);
+    }
+
+    #[test]
+    fn every_level_reaches_exactly_what_is_at_or_below_it() {
+        for action in actions::ALL {
+            for level in [Level::Look, Level::Operate, Level::Administer] {
+                let allowed = caller(level).may(action).is_ok();
+                assert_eq!(
+                    allowed,
+                    level.number() >= action.level.number(),
+                    "{action:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = actions::ALL.iter().map(|action| action.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), actions::ALL.len());
+    }
+}

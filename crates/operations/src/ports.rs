@@ -1,0 +1,253 @@
+//! What the actions need from other services, as two small traits: the
+//! supervisor and the database stand behind them on a node, fakes in tests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// State of a service, in the words that scripts parse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// It serves.
+    Started,
+    /// It is on its way, or waits for what it needs.
+    Starting,
+    /// It is down.
+    Stopped,
+    /// It is on its way down.
+    Stopping,
+    /// It is not there: its unit is not installed, or it failed.
+    NotRunning,
+}
+
+impl State {
+    /// The word that scripts parse.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Started => "STARTED",
+            Self::Starting => "STARTING",
+            Self::Stopped => "STOPPED",
+            Self::Stopping => "STOPPING",
+            Self::NotRunning => "NOTRUNNING",
+        }
+    }
+
+    /// Whether it stays so by itself.
+    pub fn settled(self) -> bool {
+        !matches!(self, Self::Starting | Self::Stopping)
+    }
+}
+
+/// Network services run by themselves; feature services when activated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceKind {
+    /// Starts with the node, is never activated or deactivated.
+    Network,
+    /// Does nothing until an administrator activates it.
+    Feature,
+}
+
+/// A service as the supervisor knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Id, the unit's name.
+    pub id: String,
+    /// The name that scripts use.
+    pub compat: String,
+    /// The plain name.
+    pub name: String,
+    /// Network or feature.
+    pub kind: ServiceKind,
+    /// Group on the pages.
+    pub group: String,
+    /// State now.
+    pub state: State,
+    /// Whether it runs with the node (always so for network services).
+    pub activated: bool,
+    /// Why it waits, or why it is down; empty when there is nothing to say.
+    pub reason: String,
+    /// When it was started, seconds since the Unix epoch.
+    pub started_at: Option<i64>,
+    /// Seconds since it was started.
+    pub up_seconds: Option<u64>,
+    /// Restarts that nobody asked for.
+    pub restarts: u32,
+    /// Whether failover depends on it.
+    pub critical: bool,
+    /// Whether it comes back by itself when it dies.
+    pub auto_restart: bool,
+}
+
+/// A change of the node's network settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "setting")]
+pub enum NetworkChange {
+    /// Address with prefix length, and the gateway.
+    Address {
+        /// The new address.
+        address: std::net::IpAddr,
+        /// Its prefix length.
+        prefix: u8,
+        /// The gateway.
+        gateway: std::net::IpAddr,
+    },
+    /// Only the gateway.
+    Gateway {
+        /// The gateway.
+        gateway: std::net::IpAddr,
+    },
+    /// Name servers, first one first.
+    Dns {
+        /// The servers.
+        servers: Vec<std::net::IpAddr>,
+    },
+    /// Search domain.
+    Domain {
+        /// The domain.
+        domain: String,
+    },
+    /// Host name.
+    Hostname {
+        /// The name.
+        name: String,
+    },
+    /// Largest packet.
+    Mtu {
+        /// Bytes.
+        mtu: u16,
+    },
+    /// Address by DHCP.
+    Dhcp,
+}
+
+/// Stored keys of one SCRAM mechanism, base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScramKeys {
+    /// Salt.
+    pub salt: String,
+    /// Iteration count.
+    pub iterations: u32,
+    /// Stored key.
+    pub stored_key: String,
+    /// Server key.
+    pub server_key: String,
+}
+
+/// A user with the keys that sign-in is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// Name, the local part of the JID.
+    pub user: String,
+    /// Display name.
+    pub name: String,
+    /// Mail address.
+    pub mail: String,
+    /// Whether the user may sign in.
+    pub enabled: bool,
+    /// Keys for SCRAM-SHA-1.
+    pub scram_sha1: ScramKeys,
+    /// Keys for SCRAM-SHA-256.
+    pub scram_sha256: ScramKeys,
+}
+
+/// One write to the user table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserChange {
+    /// Adds a user; fails if there is one of the name.
+    Insert(UserRecord),
+    /// Adds or replaces.
+    Put(UserRecord),
+    /// Removes.
+    Delete(String),
+}
+
+/// A node as replication sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplicationNode {
+    /// Host name.
+    pub name: String,
+    /// Address.
+    pub address: String,
+    /// Publisher or subscriber.
+    pub role: String,
+    /// State 0 to 4.
+    pub state: u8,
+    /// Entries it is behind.
+    pub lag_entries: u64,
+    /// Whether it answers.
+    pub reachable: bool,
+}
+
+/// State of replication, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Replication {
+    /// State 0 to 4 of this node.
+    pub state: u8,
+    /// What it means, as a sentence.
+    pub meaning: String,
+    /// Entries this node is behind.
+    pub lag_entries: u64,
+    /// Seconds this node is behind.
+    pub lag_seconds: f64,
+    /// Publisher or subscriber.
+    pub role: String,
+    /// Newest entry applied here.
+    pub applied: u64,
+    /// Tables in the store.
+    pub tables: Vec<String>,
+    /// The nodes of the cluster.
+    pub nodes: Vec<ReplicationNode>,
+}
+
+/// What the supervisor does for the actions.
+#[tonic::async_trait]
+pub trait Supervision: Send + Sync {
+    /// Every service of this node, in catalogue order.
+    async fn services(&self) -> Result<Vec<Service>>;
+    /// Activates services. Without `with_dependencies`, answers the ids that
+    /// must be activated too and changes nothing when there are any.
+    async fn activate(&self, ids: &[String], with_dependencies: bool) -> Result<Vec<String>>;
+    /// Deactivates a service.
+    async fn deactivate(&self, id: &str) -> Result<()>;
+    /// Begins to start a service.
+    async fn start(&self, id: &str) -> Result<()>;
+    /// Begins to stop a service.
+    async fn stop(&self, id: &str) -> Result<()>;
+    /// Begins to restart a service.
+    async fn restart(&self, id: &str) -> Result<()>;
+    /// Chooses whether a service comes back by itself.
+    async fn auto_restart(&self, id: &str, on: bool) -> Result<()>;
+    /// Restarts the machine.
+    async fn reboot(&self) -> Result<()>;
+    /// Shuts the machine down.
+    async fn power_off(&self) -> Result<()>;
+    /// Sets the time zone.
+    async fn set_timezone(&self, zone: &str) -> Result<()>;
+    /// Changes the network settings.
+    async fn set_network(&self, change: &NetworkChange) -> Result<()>;
+}
+
+/// What the database does for the actions.
+#[tonic::async_trait]
+pub trait Storage: Send + Sync {
+    /// Every user, by name.
+    async fn users(&self) -> Result<Vec<UserRecord>>;
+    /// One user.
+    async fn user(&self, name: &str) -> Result<Option<UserRecord>>;
+    /// Commits all of the changes or none.
+    async fn commit_users(&self, changes: Vec<UserChange>) -> Result<()>;
+    /// The Argon2id hash (PHC string) of an application user.
+    async fn application_user(&self, name: &str) -> Result<Option<String>>;
+    /// An enterprise parameter.
+    async fn parameter(&self, name: &str) -> Result<Option<String>>;
+    /// Sets an enterprise parameter.
+    async fn set_parameter(&self, name: &str, value: &str) -> Result<()>;
+    /// The state of replication.
+    async fn replication(&self) -> Result<Replication>;
+}
+
+/// Derives the stored keys of a password: SCRAM-SHA-1, then SCRAM-SHA-256.
+/// Costly on purpose; the error says what is wrong with the password.
+pub type DeriveKeys = fn(password: &str) -> std::result::Result<(ScramKeys, ScramKeys), String>;

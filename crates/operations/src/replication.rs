@@ -1,0 +1,123 @@
+//! Replication: its state, the start gate's switch, the real-time stores.
+
+use futures::future::join_all;
+use serde::Serialize;
+use service::introspect;
+
+use crate::Operations;
+use crate::action::{Caller, actions};
+use crate::error::{Error, Result};
+use crate::ports::Replication;
+
+/// Enterprise parameter that says whether the start gate waits for
+/// replication.
+pub const MONITOR_PARAMETER: &str = "ReplicationSyncMonitor";
+
+/// The real-time stores of an IM and presence node.
+const DATASTORES: [&str; 4] = [
+    "login-datastore",
+    "presence-datastore",
+    "route-datastore",
+    "sip-registration-datastore",
+];
+
+/// What the sentence for a state is.
+pub fn meaning(state: u8) -> &'static str {
+    match state {
+        0 => "Initializing, or not started",
+        1 => "Copying; the node is not complete yet",
+        2 => "Good",
+        3 => "Mismatched",
+        _ => "Failed",
+    }
+}
+
+/// A real-time store, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Datastore {
+    /// Id of the service.
+    pub service: String,
+    /// Node it runs on.
+    pub node: String,
+    /// Whether it serves.
+    pub passed: bool,
+    /// What it says, or why it does not answer.
+    pub status: String,
+}
+
+/// Whether the start gate waits for replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Monitor {
+    /// Whether it waits.
+    pub enabled: bool,
+}
+
+impl Operations {
+    /// The state of replication.
+    pub async fn replication(&self, caller: &Caller) -> Result<Replication> {
+        caller
+            .does(
+                &actions::REPLICATION_STATUS,
+                "",
+                self.storage().replication(),
+            )
+            .await
+    }
+
+    /// Asks each real-time store of this node whether it serves.
+    pub async fn datastores(&self, caller: &Caller) -> Result<Vec<Datastore>> {
+        let work = async {
+            let node = self
+                .node()
+                .map_err(|error| Error::unavailable(error.to_string()))?;
+            let asked = DATASTORES.map(|id| introspect::health(self.paths(), id));
+            let replies = join_all(asked).await;
+            Ok(DATASTORES
+                .iter()
+                .zip(replies)
+                .map(|(id, reply)| match reply {
+                    Ok(health) => Datastore {
+                        service: (*id).into(),
+                        node: node.name.clone(),
+                        passed: health.ready,
+                        status: health.status,
+                    },
+                    Err(status) => Datastore {
+                        service: (*id).into(),
+                        node: node.name.clone(),
+                        passed: false,
+                        status: format!("does not answer: {}", status.message()),
+                    },
+                })
+                .collect())
+        };
+        caller.does(&actions::DATASTORE_STATUS, "", work).await
+    }
+
+    /// Whether the start gate waits for replication.
+    pub async fn replication_monitor(&self, caller: &Caller) -> Result<Monitor> {
+        let work = async {
+            let value = self.storage().parameter(MONITOR_PARAMETER).await?;
+            Ok(Monitor {
+                enabled: value.is_none_or(|value| value != "disabled"),
+            })
+        };
+        caller
+            .does(&actions::REPLICATION_MONITOR_SHOW, "", work)
+            .await
+    }
+
+    /// Chooses whether the start gate waits for replication.
+    pub async fn set_replication_monitor(&self, caller: &Caller, enabled: bool) -> Result<Monitor> {
+        let value = if enabled { "enabled" } else { "disabled" };
+        let work = async {
+            self.storage()
+                .set_parameter(MONITOR_PARAMETER, value)
+                .await?;
+            Ok(Monitor { enabled })
+        };
+        caller
+            .does(&actions::REPLICATION_MONITOR_SET, value, work)
+            .await
+    }
+}
