@@ -7,6 +7,7 @@
 //! splices addresses into them. Only control stanzas become an [`Element`] tree.
 
 mod builder;
+mod element;
 mod error;
 mod escape;
 mod framer;
@@ -18,6 +19,7 @@ mod validate;
 pub mod ns;
 
 pub use builder::Builder;
+pub use element::{Element, Node};
 pub use error::{Condition, StreamError};
 pub use escape::{escape, unescape};
 pub use framer::{Event, Framer, Limits, StreamHeader};
