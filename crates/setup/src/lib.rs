@@ -1,10 +1,24 @@
 //! First boot: the fence, the wizard, and applying its answers.
 
+mod account;
 mod answers;
+mod apply;
 mod check;
+mod command;
+mod file;
 mod machine;
+mod network;
 pub mod rules;
+mod secrets;
+mod seed;
+mod sources;
+mod system;
 
 pub use answers::{Account, Answers, CertificateData, DEFAULT_FEATURES, Network, Secret, Smtp};
+pub use apply::{Step, apply};
 pub use check::{MOST_DNS, MOST_NTP, Problem, check};
+pub use command::run;
 pub use machine::Machine;
+pub use network::INTERFACE;
+pub use secrets::ClusterSecret;
+pub use system::{Node, Place, System};

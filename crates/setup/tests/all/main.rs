@@ -1,4 +1,7 @@
 //! Tests of set-up in temporary roots.
 
+#![allow(clippy::unwrap_used)]
+
 mod answers;
+mod apply;
 mod common;
