@@ -17,6 +17,7 @@ mod syntax;
 mod validate;
 
 pub mod ns;
+pub mod sasl;
 
 pub use builder::Builder;
 pub use element::{Element, Node};
