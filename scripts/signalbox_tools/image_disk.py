@@ -87,10 +87,11 @@ class Disk:
                 entry.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
                 entry.size = len(content or b"")
                 archive.addfile(entry, BytesIO(content or b""))
+        shutil.copyfile(IMAGE / "grub/early.cfg", self.work / "early.cfg")
         for platform, modules in GRUB_PLATFORMS.items():
             self._enter(
                 "grub-mkimage", "--format", platform, "--output", f"/mnt/{platform}", "--prefix", "(memdisk)/grub",
-                "--memdisk", "/mnt/memdisk.tar", *GRUB_MODULES, *modules,
+                "--memdisk", "/mnt/memdisk.tar", "--config", "/mnt/early.cfg", *GRUB_MODULES, *modules,
             )
 
     def _esp(self) -> None:

@@ -143,33 +143,32 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
     path.chmod(mode)
 
 
-def _overlay(folder: Path, binary: Path | None) -> None:
-    for source in sorted(ROOTFS.rglob("*")):
-        relative = source.relative_to(ROOTFS)
-        if str(relative) == "README.md":
+def _lay(source: Path, target: Path, left_out: frozenset[str]) -> None:
+    """Lays the files of a repository folder over a folder of the tree; never writes through a hard link into the cache."""
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        place = target / relative
+        if str(relative) in left_out:
             continue
-        target = folder / relative
-        if source.is_symlink():
-            if target.is_symlink() or target.exists():
-                target.unlink()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(os.readlink(source))
-        elif source.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            place.unlink(missing_ok=True)
+            place.symlink_to(os.readlink(path))
+        elif path.is_dir():
+            if not place.is_dir():
+                place.mkdir()
+                place.chmod(0o755)
         else:
-            target.unlink(missing_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            place.unlink(missing_ok=True)
+            shutil.copyfile(path, place)
             # Only "executable or not" comes from the repository: a umask must not change the image.
-            target.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
-    for source in sorted(UNITS.glob("*")):
-        if source.suffix in (".service", ".target", ".socket", ".timer", ".path", ".mount", ".slice"):
-            target = folder / "usr/lib/systemd/system" / source.name
-            target.unlink(missing_ok=True)
-            shutil.copyfile(source, target)
-            target.chmod(0o644)
-        elif source.is_dir() and source.name.endswith(".d"):
-            shutil.copytree(source, folder / "usr/lib/systemd/system" / source.name, dirs_exist_ok=True)
+            place.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def _overlay(folder: Path, binary: Path | None) -> None:
+    _lay(ROOTFS, folder, frozenset({"README.md"}))
+    _lay(UNITS, folder / "usr/lib/systemd/system", frozenset({"README.md", "missing.toml"}))
     if binary is not None:
         target = folder / "usr/bin/signalbox"
         shutil.copyfile(binary, target)
@@ -219,10 +218,11 @@ def find_binary(profile: str, given: str | None) -> Path | None:
         if not path.is_file():
             raise HostError(f"--binary {given}: no such file")
         return path
-    path = host.TARGET / {"dev": "debug"}.get(profile, profile) / "signalbox"
+    place = Path(os.environ.get("CARGO_TARGET_DIR") or host.TARGET)
+    path = place / {"dev": "debug"}.get(profile, profile) / "signalbox"
     if path.is_file():
         return path
-    say(f"Warning: {path.relative_to(host.REPOSITORY)} does not exist; the root is made without it (build it with `cargo build -p signalbox`).")
+    say(f"Warning: {path} does not exist; the root is made without it (build it with `cargo build -p signalbox`).")
     return None
 
 
