@@ -1,6 +1,8 @@
 //! The framer against chosen inputs, against every way to split them, and
 //! against another parser.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use proptest::prelude::*;
 use xmpp::{Condition, Event, Framer, Limits, StreamError};
 

@@ -1,5 +1,7 @@
 //! SCRAM against the examples of RFC 5802 and RFC 7677, and against attacks.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::num::NonZeroU32;
 
 use base64::Engine;
