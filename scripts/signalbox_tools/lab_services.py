@@ -70,16 +70,11 @@ def of_supervisor(one: Node) -> list[Service] | None:
     """The supervisor's own list; None while it does not answer."""
     listed = inside(one, "/usr/bin/signalbox", "cli", "utils", "service", "list", "--json")
     try:
-        content = json.loads(listed or "")
-    except json.JSONDecodeError:
+        rows = json.loads(listed or "")["result"]["services"]
+    except (json.JSONDecodeError, KeyError):
         return None
-    rows = content["services"] if isinstance(content, dict) else content
     return [
-        Service(
-            id=row["id"], state=row["state"], kind=row.get("kind", ""), activated=bool(row.get("activated")),
-            reason=row.get("reason") or "", compat=row.get("compat_name") or row.get("compat") or row.get("name") or "",
-        )
-        for row in rows
+        Service(row["id"], row["state"], row["kind"], row["activated"], row["reason"], row["compat"]) for row in rows
     ]
 
 

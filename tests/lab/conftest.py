@@ -7,6 +7,7 @@ up already, and leaves it up.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "clients"))
 
-from node import Lab  # noqa: E402
+from node import Lab, Person  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,20 @@ def lab():
 def node(lab):
     """The node that most tests look at."""
     return lab.node("node1")
+
+
+@pytest.fixture
+def people(node):
+    """Makes users of this test's own: `alice, bob = people("alice", "bob")`. They are deleted when it has ended."""
+    made: list[Person] = []
+
+    def make(*names: str) -> list[Person]:
+        fresh = [Person(node, f"{name}-{secrets.token_hex(3)}", secrets.token_urlsafe(9)) for name in names]
+        for person in fresh:
+            node.cli("users", "add", person.user, "--password", person.password)
+            made.append(person)
+        return fresh
+
+    yield make
+    for person in made:
+        node.attempt_cli("users", "delete", person.user)

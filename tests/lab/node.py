@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import json
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+from javascript import JavaScript
+from slix import Slix
+from wire import Wire
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAB = REPOSITORY / "scripts/lab"
@@ -74,6 +82,11 @@ class Node:
         """Its XMPP domain."""
         return self.entry["domain"]
 
+    @property
+    def ca(self) -> str:
+        """The file with the certificate that signed the node's own."""
+        return self.entry["ca"]
+
     def run(self, *words: str, **options) -> str:
         """What a command prints in the node; it must succeed."""
         return self.lab.command("exec", self.name, "--", *words, **options).stdout
@@ -92,8 +105,96 @@ class Node:
 
     def cli_json(self, *words: str):
         """What an administrator's command answers to a program."""
-        return json.loads(self.cli(*words, "--json"))
+        answer = json.loads(self.cli(*words, "--json"))
+        assert answer["ok"], answer
+        return answer["result"]
 
     def reaches(self, address: str) -> bool:
         """Whether one ping is answered."""
         return self.attempt("ping", "-q", "-c", "1", "-W", "1", address).returncode == 0
+
+    def services(self) -> dict[str, dict]:
+        """Every service by its id, as the supervisor tells it."""
+        return {service["id"]: service for service in self.cli_json("utils", "service", "list")["services"]}
+
+    def state(self, service: str) -> str:
+        """STARTED, STARTING, STOPPED, STOPPING or NOTRUNNING."""
+        return self.services()[service]["state"]
+
+    def units(self) -> dict[str, dict[str, str]]:
+        """What systemd knows of each of our services, by id."""
+        names = [f"{name}.service" for name in self.services()] + ["signalbox-supervisor.service"]
+        wanted = "Id,ActiveState,MainPID,InvocationID,NRestarts,ActiveEnterTimestampMonotonic,InactiveEnterTimestampMonotonic"
+        shown = self.run("systemctl", "show", f"--property={wanted}", *names)
+        blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+        return {block["Id"].removesuffix(".service"): block for block in blocks}
+
+    def running(self) -> dict[str, str]:
+        """The main process of each service that runs: what stays the same when nothing of it was restarted."""
+        return {name: unit["MainPID"] for name, unit in self.units().items() if unit["ActiveState"] == "active"}
+
+    def main_pid(self, service: str) -> int:
+        """The service's process, as the node numbers it; 0 when it has none."""
+        return int(self.run("systemctl", "show", "--property=MainPID", "--value", service))
+
+    def all_up(self) -> bool:
+        """Whether every network service and every activated feature service is up."""
+        return all(
+            service["state"] == "STARTED" for service in self.services().values()
+            if service["kind"] != "feature" or service["activated"]
+        )
+
+    def settle(self, seconds: float = 60) -> None:
+        """Wait until everything is up."""
+        eventually("everything is up", self.all_up, seconds)
+
+
+@dataclass
+class Person:
+    """A user of a node, and how to be that user."""
+
+    node: Node
+    user: str
+    password: str
+
+    @property
+    def jid(self) -> str:
+        """The bare address."""
+        return f"{self.user}@{self.node.domain}"
+
+    def slix(self, **options) -> Slix:
+        """As that person with slixmpp."""
+        return Slix(self.node, self.user, options.pop("password", self.password), **options)
+
+    def javascript(self, **options) -> JavaScript:
+        """As that person with @xmpp/client."""
+        return JavaScript(self.node, self.user, options.pop("password", self.password), **options)
+
+    def wire(self, **options) -> Wire:
+        """A bare connection to the person's node."""
+        return Wire(self.node, **options)
+
+
+@contextlib.asynccontextmanager
+async def online(*clients, presence: bool = True):
+    """Sign all of them in, and all out again."""
+    try:
+        for client in clients:
+            await client.sign_in(presence=presence)
+        yield clients
+    finally:
+        for client in clients:
+            await client.sign_out()
+
+
+def scene(seconds: float = 90):
+    """Make a test of an async function; it must end in time."""
+    def decorate(function):
+        @functools.wraps(function)
+        def test(**fixtures):
+            async def bounded():
+                async with asyncio.timeout(seconds):
+                    await function(**fixtures)
+            asyncio.run(bounded())
+        return test
+    return decorate
