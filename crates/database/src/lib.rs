@@ -1,1 +1,35 @@
-//! The node's configuration database: typed tables, transactions and a change feed.
+//! The node's configuration database: typed tables, transactions and a change
+//! feed.
+//!
+//! Services use [`Database`], a client of the `database` service of their own
+//! node. Reads are answered by the node's own replica; a transaction is
+//! answered when it is durable. Rows are types that implement [`Table`]; those
+//! there are lie in [`tables`].
+
+mod client;
+mod engine;
+mod error;
+mod parameters;
+mod rpc;
+mod schema;
+mod server;
+mod status;
+mod table;
+pub mod tables;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transaction;
+mod transfer;
+mod watch;
+
+pub use client::{Database, Versioned};
+pub use error::Error;
+pub use parameters::{Parameter, Parameters};
+pub use schema::{Column, Encoded, Invalid, Kind, Migration, Schema};
+pub use server::serve;
+pub use status::{
+    CheckReport, Digests, Imported, Member, Order, Report, Statistics, Status, TableStatistics,
+};
+pub use table::{Key, Revision, Table};
+pub use transaction::Transaction;
+pub use watch::{Watch, WatchEvent};

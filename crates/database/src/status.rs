@@ -1,0 +1,295 @@
+//! What the database tells about itself.
+
+use crate::rpc;
+
+/// State of replication on this node, and where the node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// 0 known, nothing matched yet · 1 snapshot running, lag, or members
+    /// missing · 2 good · 3 mismatch or stale · 4 error.
+    pub state: u8,
+    /// Why the state is what it is.
+    pub reason: String,
+    /// Entries of the log that are not applied here.
+    pub lag_entries: u64,
+    /// For how long something has not been applied.
+    pub lag_seconds: u64,
+    /// `leader`, `follower`, `learner`, `candidate` or `shutdown`.
+    pub role: String,
+    /// Index up to which the log is applied.
+    pub applied: u64,
+    /// Index of the log's last entry.
+    pub last_log: u64,
+    /// Index of the last snapshot; 0 when there is none.
+    pub snapshot_index: u64,
+    /// Index up to which the log is dropped.
+    pub purged: u64,
+    /// Whether a snapshot is being made or taken over.
+    pub snapshot_running: bool,
+    /// Revision of the last transaction.
+    pub revision: u64,
+    /// Name of the history that revisions count in.
+    pub epoch: String,
+    /// Number of this node.
+    pub node: u64,
+    /// Term of the log.
+    pub term: u64,
+    /// The nodes of the cluster.
+    pub members: Vec<Member>,
+    /// What was found and done at the last recovery; empty when nothing.
+    pub recovery: String,
+    /// What keeps the database from serving well; empty when nothing.
+    pub fault: String,
+}
+
+/// A node of the cluster, as the replicator sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its number in the log.
+    pub node: u64,
+    /// Its host name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Whether it votes; otherwise it is a learner.
+    pub voter: bool,
+    /// Its state, as in [`Status::state`].
+    pub state: u8,
+    /// Entries that it lacks.
+    pub lag_entries: u64,
+    /// Why its state is what it is.
+    pub reason: String,
+}
+
+/// The replicator's judgement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// State of this node.
+    pub state: u8,
+    /// Why.
+    pub reason: String,
+    /// Entries of the log that are not applied here.
+    pub lag_entries: u64,
+    /// For how long.
+    pub lag_seconds: u64,
+    /// Every node.
+    pub members: Vec<Member>,
+}
+
+/// Digests of the tables at one position of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digests {
+    /// Index up to which the log was applied.
+    pub applied: u64,
+    /// Revision of the last transaction.
+    pub revision: u64,
+    /// The tables.
+    pub tables: Vec<TableStatistics>,
+}
+
+/// Figures of one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableStatistics {
+    /// Its name.
+    pub table: String,
+    /// Digest over its rows, where digests were asked for.
+    pub digest: String,
+    /// Version of its schema, where digests were asked for.
+    pub version: u32,
+    /// Number of rows.
+    pub rows: u64,
+    /// Bytes of keys and content.
+    pub bytes: u64,
+    /// Watches on it now.
+    pub watchers: u64,
+    /// Changes told to watchers since the service started.
+    pub notifications: u64,
+    /// Changes to its rows since the service started.
+    pub changes: u64,
+}
+
+/// Figures of the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// The tables that have or had rows.
+    pub tables: Vec<TableStatistics>,
+    /// Watches now.
+    pub watchers: u64,
+    /// Size of the log's file.
+    pub log_bytes: u64,
+    /// Size of the replica's files.
+    pub replica_bytes: u64,
+    /// Size of the snapshots.
+    pub snapshot_bytes: u64,
+    /// Successful transactions since the service started.
+    pub transactions: u64,
+    /// Transactions that changed nothing since the service started.
+    pub rejected: u64,
+    /// Entries written to the log since the service started; each is one
+    /// write to disk shared by the transactions in it.
+    pub commits: u64,
+}
+
+/// What a full check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Rows that were read.
+    pub rows: u64,
+    /// Tables that were compared.
+    pub tables: u64,
+    /// What is wrong; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Its revision.
+    pub revision: u64,
+    /// Rows that were written.
+    pub rows: u64,
+    /// Tables that were replaced.
+    pub tables: u64,
+}
+
+/// Maintenance that can be ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Set the replica aside and rebuild it from snapshot and log.
+    Rebuild,
+    /// Write a snapshot and drop the log before it.
+    Snapshot,
+    /// Give unused space of the log back.
+    Compact,
+}
+
+impl From<Order> for rpc::order_request::Kind {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Rebuild => Self::Rebuild,
+            Order::Snapshot => Self::Snapshot,
+            Order::Compact => Self::Compact,
+        }
+    }
+}
+
+fn state(state: u32) -> u8 {
+    // States end at 4, the worst.
+    u8::try_from(state).unwrap_or(4)
+}
+
+impl From<rpc::StatusReply> for Status {
+    fn from(reply: rpc::StatusReply) -> Self {
+        Self {
+            state: state(reply.state),
+            reason: reply.reason,
+            lag_entries: reply.lag_entries,
+            lag_seconds: reply.lag_seconds,
+            role: reply.role,
+            applied: reply.applied,
+            last_log: reply.last_log,
+            snapshot_index: reply.snapshot_index,
+            purged: reply.purged,
+            snapshot_running: reply.snapshot_running,
+            revision: reply.revision,
+            epoch: reply.epoch,
+            node: reply.node,
+            term: reply.term,
+            members: reply.members.into_iter().map(Member::from).collect(),
+            recovery: reply.recovery,
+            fault: reply.fault,
+        }
+    }
+}
+
+impl From<rpc::Member> for Member {
+    fn from(member: rpc::Member) -> Self {
+        Self {
+            node: member.node,
+            name: member.name,
+            address: member.address,
+            voter: member.voter,
+            state: state(member.state),
+            lag_entries: member.lag_entries,
+            reason: member.reason,
+        }
+    }
+}
+
+impl From<Member> for rpc::Member {
+    fn from(member: Member) -> Self {
+        Self {
+            node: member.node,
+            name: member.name,
+            address: member.address,
+            voter: member.voter,
+            state: member.state.into(),
+            lag_entries: member.lag_entries,
+            reason: member.reason,
+        }
+    }
+}
+
+impl From<Report> for rpc::ReportRequest {
+    fn from(report: Report) -> Self {
+        Self {
+            state: report.state.into(),
+            reason: report.reason,
+            lag_entries: report.lag_entries,
+            lag_seconds: report.lag_seconds,
+            members: report.members.into_iter().map(rpc::Member::from).collect(),
+        }
+    }
+}
+
+impl From<rpc::DigestsReply> for Digests {
+    fn from(reply: rpc::DigestsReply) -> Self {
+        let tables = reply.tables.into_iter().map(|table| TableStatistics {
+            table: table.table,
+            digest: table.digest,
+            version: table.version,
+            rows: table.rows,
+            bytes: table.bytes,
+            ..TableStatistics::default()
+        });
+        Self {
+            applied: reply.applied,
+            revision: reply.revision,
+            tables: tables.collect(),
+        }
+    }
+}
+
+impl From<rpc::CheckReply> for CheckReport {
+    fn from(reply: rpc::CheckReply) -> Self {
+        Self {
+            rows: reply.rows,
+            tables: reply.tables,
+            problems: reply.problems,
+        }
+    }
+}
+
+impl From<rpc::StatisticsReply> for Statistics {
+    fn from(reply: rpc::StatisticsReply) -> Self {
+        let tables = reply.tables.into_iter().map(|table| TableStatistics {
+            table: table.table,
+            rows: table.rows,
+            bytes: table.bytes,
+            watchers: table.watchers,
+            notifications: table.notifications,
+            changes: table.changes,
+            ..TableStatistics::default()
+        });
+        Self {
+            tables: tables.collect(),
+            watchers: reply.watchers,
+            log_bytes: reply.log_bytes,
+            replica_bytes: reply.replica_bytes,
+            snapshot_bytes: reply.snapshot_bytes,
+            transactions: reply.transactions,
+            rejected: reply.rejected,
+            commits: reply.commits,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The tables of the database, one file each.
+
+mod application_user;
+mod block_item;
+mod end_user;
+mod enterprise_parameter;
+mod offline_message;
+mod process_node;
+mod roster_item;
+mod service_parameter;
+mod vcard;
+
+pub use application_user::ApplicationUser;
+pub use block_item::BlockItem;
+pub use end_user::{EndUser, ScramKeys};
+pub use enterprise_parameter::EnterpriseParameter;
+pub use offline_message::OfflineMessage;
+pub use process_node::ProcessNode;
+pub use roster_item::{RosterItem, Subscription};
+pub use service_parameter::ServiceParameter;
+pub use vcard::VCard;
+
+use crate::{Schema, Table};
+
+/// Every table there is.
+pub const ALL: &[&Schema] = &[
+    ApplicationUser::SCHEMA,
+    BlockItem::SCHEMA,
+    EndUser::SCHEMA,
+    EnterpriseParameter::SCHEMA,
+    OfflineMessage::SCHEMA,
+    ProcessNode::SCHEMA,
+    RosterItem::SCHEMA,
+    ServiceParameter::SCHEMA,
+    VCard::SCHEMA,
+];
+
+/// The schema of the table of that name.
+pub fn schema(table: &str) -> Option<&'static Schema> {
+    ALL.iter().find(|schema| schema.table == table).copied()
+}
+
+/// Longest local part of an address, in bytes (RFC 7622).
+const LOCAL: usize = 1023;
+/// Longest address, in bytes.
+const ADDRESS: usize = 3071;
+/// Largest stanza that is stored.
+const STANZA: usize = 256 * 1024;

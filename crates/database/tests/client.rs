@@ -1,0 +1,184 @@
+//! What clients of the database can rely on.
+
+use database::tables::{EndUser, OfflineMessage, RosterItem, ServiceParameter, Subscription};
+use database::testing::TestDatabase;
+use database::{Error, Key, Transaction, WatchEvent};
+
+fn user(name: &str) -> EndUser {
+    EndUser {
+        user: name.into(),
+        name: name.to_uppercase(),
+        mail: String::new(),
+        enabled: true,
+        scram_sha1: None,
+        scram_sha256: None,
+    }
+}
+
+fn contact(owner: &str, contact: &str) -> RosterItem {
+    RosterItem {
+        owner: owner.into(),
+        contact: contact.into(),
+        name: String::new(),
+        subscription: Subscription::Both,
+        ask: false,
+        approved: false,
+        listed: true,
+        pending_in: None,
+        groups: vec!["Friends".into()],
+    }
+}
+
+#[tokio::test]
+async fn rows_are_written_read_listed_and_removed() -> Result<(), Error> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    assert_eq!(db.get::<EndUser>(&["alice"]).await?, None);
+    let rows = Transaction::new()
+        .insert(&user("alice"))?
+        .put(&contact("alice", "bob@d"))?
+        .put(&contact("alice", "ann@d"))?
+        .put(&contact("alicex", "bob@d"))?;
+    let first = db.transact(rows).await?;
+    assert_eq!(db.get::<EndUser>(&["alice"]).await?, Some(user("alice")));
+    let contacts = db.list::<RosterItem>(&["alice"]).await?;
+    assert_eq!(
+        contacts,
+        [contact("alice", "ann@d"), contact("alice", "bob@d")]
+    );
+
+    let again = db
+        .transact(Transaction::new().insert(&user("alice"))?)
+        .await;
+    assert!(
+        matches!(&again, Err(Error::Exists(text)) if text.contains("end_user")),
+        "{again:?}"
+    );
+
+    let found = db
+        .get_versioned::<EndUser>(&["alice"])
+        .await?
+        .ok_or(Error::Invalid("none".into()))?;
+    assert_eq!(found.revision, first);
+    let delete = Transaction::new()
+        .require_revision::<EndUser>(&["alice"], first)
+        .delete::<EndUser>(&["alice"]);
+    assert_eq!(db.transact(delete.clone()).await?, first + 1);
+    let late = db.transact(delete).await;
+    assert!(matches!(&late, Err(Error::Changed(_))), "{late:?}");
+    assert_eq!(db.get::<EndUser>(&["alice"]).await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn numbers_in_keys_are_in_order_of_number() -> Result<(), Error> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    let mut rows = Transaction::new();
+    for sequence in [10, 9, 100] {
+        let (stanza, stamp) = ("<message/>".into(), "2026-01-01T00:00:00Z".into());
+        rows = rows.insert(&OfflineMessage {
+            owner: "a".into(),
+            sequence,
+            stanza,
+            stamp,
+        })?;
+    }
+    db.transact(rows).await?;
+    let order = db.list::<OfflineMessage>(&["a"]).await?;
+    assert_eq!(
+        order.iter().map(|row| row.sequence).collect::<Vec<_>>(),
+        [9, 10, 100]
+    );
+    assert!(db.get::<OfflineMessage>(&["a", "10"]).await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_over_a_restart_of_the_database() -> Result<(), Error> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    db.transact(Transaction::new().put(&user("a"))?).await?;
+    let mut watch = db.watch::<EndUser>(&[]);
+    assert_eq!(watch.next().await, WatchEvent::Snapshot(vec![user("a")]));
+    db.transact(Transaction::new().put(&user("b"))?).await?;
+    assert_eq!(watch.next().await, WatchEvent::Put(user("b")));
+    // Changes that the watcher has not taken yet, and changes made while it is away.
+    db.transact(Transaction::new().put(&user("c"))?).await?;
+    let test = test.restart().await?;
+    let db = test.client();
+    db.transact(Transaction::new().delete::<EndUser>(&["a"]))
+        .await?;
+    assert_eq!(watch.next().await, WatchEvent::Put(user("c")));
+    assert_eq!(
+        watch.next().await,
+        WatchEvent::Delete(Key(vec!["a".into()]))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn parameters_are_typed_and_hot() -> Result<(), Error> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    let mut parameters = db.parameters("xmpp-router");
+    parameters.changed().await;
+    assert_eq!(parameters.get("Limit", 7_u32), 7);
+    let set = |value: &str| ServiceParameter {
+        service: "xmpp-router".into(),
+        name: "Limit".into(),
+        value: value.into(),
+    };
+    db.transact(Transaction::new().put(&set("9"))?).await?;
+    parameters.changed().await;
+    assert_eq!(parameters.get("Limit", 7_u32), 9);
+    db.transact(Transaction::new().put(&set("many"))?).await?;
+    parameters.changed().await;
+    assert_eq!(
+        parameters.get("Limit", 7_u32),
+        7,
+        "a value of the wrong type is not used"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_is_imported_whole_or_not_at_all() -> Result<(), Error> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    db.transact(
+        Transaction::new()
+            .put(&user("a"))?
+            .put(&contact("a", "b@d"))?,
+    )
+    .await?;
+    let file = db.export(&[]).await?;
+    let digests = db.digests().await?.tables;
+    db.transact(
+        Transaction::new()
+            .delete::<EndUser>(&["a"])
+            .put(&user("z"))?,
+    )
+    .await?;
+
+    let mut flipped = file.clone();
+    flipped[60] ^= 1;
+    let refused = db.import(&flipped).await;
+    assert!(matches!(&refused, Err(Error::Invalid(_))), "{refused:?}");
+    assert!(db.get::<EndUser>(&["z"]).await?.is_some());
+
+    let done = db.import(&file).await?;
+    assert_eq!(done.rows, 2);
+    assert_eq!(db.list::<EndUser>(&[]).await?, [user("a")]);
+    let again = db.digests().await?.tables;
+    let relevant = |tables: &[database::TableStatistics]| {
+        tables
+            .iter()
+            .filter(|t| t.rows > 0)
+            .map(|t| t.digest.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(relevant(&again), relevant(&digests));
+    assert_eq!(db.check().await?.problems, Vec::<String>::new());
+    Ok(())
+}
