@@ -38,6 +38,7 @@ def stage(base: Path, folder: Path, binary: Path | None) -> None:
     _remove_packages(folder)
     _prune_modules(folder)
     _clear_state(folder)
+    _drop_privileged_bits(folder)
     _overlay(folder, binary)
     _finish(folder)
 
@@ -133,6 +134,19 @@ def _clear_state(folder: Path) -> None:
     # Empty, not missing: the node makes its own at its first boot, and systemd does not take that for a first boot
     # on which every unit's preset is to be applied again.
     _write(folder / "etc/machine-id", "", 0o444)
+
+
+def _drop_privileged_bits(folder: Path) -> None:
+    """No program of a node gives its caller another user's rights; what needs rights is started with them by systemd."""
+    for path in sorted((folder / "usr").rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        status = path.stat()
+        if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+            content = path.read_bytes()
+            path.unlink()  # the mode belongs to the file, and the file may be a hard link into the cache
+            path.write_bytes(content)
+            path.chmod(stat.S_IMODE(status.st_mode) & 0o755 | 0o044)
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
