@@ -1,0 +1,246 @@
+//! The interface for administration.
+
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::caller::may_change;
+use crate::client::NetworkChange;
+use crate::monitor::Monitor;
+use crate::proto;
+use crate::proto::supervisor_server::{Supervisor, SupervisorServer};
+use crate::rules::{self, Plan, Refusal};
+use crate::view::{State, View};
+use crate::world::World;
+use catalogue::Catalogue;
+use service::uds;
+
+/// The root unit, set-up's, that applies what [`Monitor::files`] holds.
+const NETWORK_UNIT: &str = "signalbox-network-change.service";
+
+struct Server(Arc<Mutex<Monitor>>);
+
+/// Serves until the token is cancelled.
+pub(crate) async fn serve(
+    socket: UnixListener,
+    monitor: Arc<Mutex<Monitor>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tonic::transport::Server::builder()
+        .add_service(SupervisorServer::new(Server(monitor)))
+        .serve_with_incoming_shutdown(uds::incoming(socket), stop.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+fn status(error: anyhow::Error) -> Status {
+    match error.downcast::<Refusal>() {
+        Ok(Refusal::NotFound(text)) => Status::not_found(text),
+        Ok(Refusal::Refused(text)) => Status::failed_precondition(text),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Status::internal(format!("{error:#}"))
+        }
+    }
+}
+
+impl Server {
+    /// Checks the caller, makes the plan, carries it out and logs it.
+    async fn change(
+        &self,
+        caller: &str,
+        action: &str,
+        subject: &str,
+        plan: impl FnOnce(&Catalogue, &World) -> Result<Plan, Refusal>,
+    ) -> Result<Vec<String>, Status> {
+        let done = self.0.lock().await.carry_out(plan).await;
+        match &done {
+            Ok(also) => tracing::info!(user = caller, action, subject, ?also, "Done."),
+            Err(error) => tracing::info!(user = caller, action, subject, "Not done: {error:#}"),
+        }
+        done.map_err(status)
+    }
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+fn done(also: Vec<String>) -> Reply<proto::Done> {
+    Ok(Response::new(proto::Done { also }))
+}
+
+#[tonic::async_trait]
+impl Supervisor for Server {
+    async fn list(&self, _: Request<proto::ListRequest>) -> Reply<proto::ListReply> {
+        let views = self.0.lock().await.views().map_err(status)?;
+        let services = views.into_iter().map(proto::Service::from).collect();
+        Ok(Response::new(proto::ListReply { services }))
+    }
+
+    async fn activate(
+        &self,
+        request: Request<proto::ActivateRequest>,
+    ) -> Reply<proto::ActivateReply> {
+        let caller = may_change(request.extensions())?;
+        let request = request.into_inner();
+        let (ids, all) = (request.ids, request.with_dependencies);
+        let missing = self
+            .change(&caller, "activate", &ids.join(" "), |catalogue, world| {
+                rules::activate(&ids, all, catalogue, world)
+            })
+            .await?;
+        Ok(Response::new(proto::ActivateReply { missing }))
+    }
+
+    async fn deactivate(
+        &self,
+        request: Request<proto::DeactivateRequest>,
+    ) -> Reply<proto::DeactivateReply> {
+        let caller = may_change(request.extensions())?;
+        let request = request.into_inner();
+        let (ids, all) = (request.ids, request.with_dependents);
+        let mut deactivated = self
+            .change(&caller, "deactivate", &ids.join(" "), |catalogue, world| {
+                rules::deactivate(&ids, all, catalogue, world)
+            })
+            .await?;
+        deactivated.extend(ids);
+        Ok(Response::new(proto::DeactivateReply { deactivated }))
+    }
+
+    async fn start(&self, request: Request<proto::ServiceRequest>) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        let id = request.into_inner().id;
+        done(
+            self.change(&caller, "start", &id, |c, w| rules::start(&id, c, w))
+                .await?,
+        )
+    }
+
+    async fn stop(&self, request: Request<proto::ServiceRequest>) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        let id = request.into_inner().id;
+        done(
+            self.change(&caller, "stop", &id, |c, w| rules::stop(&id, c, w))
+                .await?,
+        )
+    }
+
+    async fn restart(&self, request: Request<proto::ServiceRequest>) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        let id = request.into_inner().id;
+        done(
+            self.change(&caller, "restart", &id, |c, w| rules::restart(&id, c, w))
+                .await?,
+        )
+    }
+
+    async fn auto_restart(
+        &self,
+        request: Request<proto::AutoRestartRequest>,
+    ) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        let request = request.into_inner();
+        let mut monitor = self.0.lock().await;
+        let found = rules::find(&monitor.catalogue, &request.id);
+        let id = found.map_err(|refusal| status(refusal.into()))?.id.clone();
+        let chosen = monitor.files.choose(&id, request.on);
+        chosen.map_err(|error| status(error.into()))?;
+        monitor.refresh_all().await.map_err(status)?;
+        tracing::info!(user = %caller, subject = %id, on = request.on, "Automatic restart was chosen.");
+        done(Vec::new())
+    }
+
+    async fn reboot(&self, request: Request<proto::RebootRequest>) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        tracing::warn!(user = %caller, "The node restarts by command.");
+        let systemd = self.0.lock().await.systemd.clone();
+        systemd.reboot().await.map_err(status)?;
+        done(Vec::new())
+    }
+
+    async fn power_off(&self, request: Request<proto::PowerOffRequest>) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        tracing::warn!(user = %caller, "The node shuts down by command.");
+        let systemd = self.0.lock().await.systemd.clone();
+        systemd.power_off().await.map_err(status)?;
+        done(Vec::new())
+    }
+
+    async fn set_timezone(
+        &self,
+        request: Request<proto::SetTimezoneRequest>,
+    ) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        let zone = request.into_inner().zone;
+        check_zone(&zone).map_err(Status::invalid_argument)?;
+        let systemd = self.0.lock().await.systemd.clone();
+        systemd.set_timezone(&zone).await.map_err(status)?;
+        tracing::info!(user = %caller, %zone, "The time zone was set.");
+        done(Vec::new())
+    }
+
+    async fn set_network(&self, request: Request<proto::SetNetworkRequest>) -> Reply<proto::Done> {
+        let caller = may_change(request.extensions())?;
+        let change = NetworkChange::from(request.into_inner());
+        let text = toml::to_string(&change).map_err(|error| status(error.into()))?;
+        let monitor = self.0.lock().await;
+        let left = monitor.files.network_change(&text);
+        left.map_err(|error| status(error.into()))?;
+        monitor.systemd.start(NETWORK_UNIT).await.map_err(status)?;
+        tracing::info!(user = %caller, ?change, "The network settings change.");
+        done(Vec::new())
+    }
+}
+
+/// timedated checks too; its words do not help an administrator.
+fn check_zone(zone: &str) -> Result<(), String> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-+".contains(c))
+    };
+    let path = std::path::Path::new("/usr/share/zoneinfo").join(zone);
+    if zone.split('/').all(plain) && path.is_file() {
+        Ok(())
+    } else {
+        Err(format!(
+            "\"{zone}\" is no time zone; they are called like Europe/Berlin or Asia/Seoul"
+        ))
+    }
+}
+
+impl From<State> for proto::State {
+    fn from(state: State) -> Self {
+        match state {
+            State::Started => Self::Started,
+            State::Starting => Self::Starting,
+            State::Stopped => Self::Stopped,
+            State::Stopping => Self::Stopping,
+            State::NotRunning => Self::Notrunning,
+        }
+    }
+}
+
+impl From<View> for proto::Service {
+    fn from(view: View) -> Self {
+        Self {
+            id: view.id,
+            compat: view.compat,
+            name: view.name,
+            kind: view.kind,
+            group: view.group,
+            state: proto::State::from(view.state).into(),
+            activated: view.activated,
+            reason: view.reason,
+            started_at: view.started_at,
+            up_seconds: view.up_seconds,
+            restarts: view.restarts,
+            critical: view.critical,
+            auto_restart: view.auto_restart,
+        }
+    }
+}
