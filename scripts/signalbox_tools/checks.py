@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from . import root
 from .cli import REPOSITORY, TARGET, HostError, quiet, say
 from .host import need, need_root
 
@@ -154,10 +155,9 @@ def lab(tests: Tests, arguments: list[str]) -> None:
     """The image's own root booted in namespaces, with real clients."""
     need_root()
     need_clients()
-    if not tests.step("build", "cargo", "build", "-p", "signalbox", "--locked"):
-        return
-    if not tests.step("root", REPOSITORY / "scripts/build-root"):
-        return
+    say("\n== root")
+    root.build_binary()
+    root.ensure()
     tests.step("lab", VENV / "bin/pytest", "lab", *arguments, folder=TESTS)
 
 

@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 
-from . import lab_answers, lab_exec, lab_network, lab_node, lab_services, lab_state
-from .cli import REPOSITORY, ROOT, HostError, say
+from . import lab_answers, lab_exec, lab_network, lab_node, lab_services, lab_state, root
+from .cli import ROOT, HostError, say
 from .host import need, need_root
 from .lab_state import FOLDER, Node
 
@@ -20,12 +20,9 @@ PATIENCE = 180
 
 
 def prepare_machine() -> None:
-    """Install what the lab needs, and make the root if there is none yet."""
+    """Install what the lab needs."""
     need_root()
     need(PACKAGES)
-    if not (ROOT / "usr").is_dir():
-        say("There is no root yet: scripts/build-root makes it.")
-        subprocess.run([REPOSITORY / "scripts/build-root"], check=True)
 
 
 def clear() -> None:
@@ -45,11 +42,22 @@ def entry(one: Node, domain: str) -> dict:
 def up(options: argparse.Namespace) -> int:
     """Bring up a fresh lab, or with --keep the one of last time."""
     prepare_machine()
+    if not (ROOT / "usr").is_dir():
+        say("There is no root yet: scripts/build-root makes it.")
+        root.ensure()
+    bring_up(options.nodes, options.answers, keep=options.keep, patience=options.patience)
+    return 0
+
+
+def bring_up(count: int, given: str | None, *, keep: bool, patience: float = PATIENCE) -> None:
+    """Boot nodes and wait for their services; what a former lab left is cleared first."""
+    answers = lab_answers.read(given)
     clear()
-    last = lab_state.load() if options.keep else {}
-    wanted = [Node(number) for number in range(1, options.nodes + 1)]
-    kept = {"administrator": last["admin"], "domain": last["nodes"][0]["domain"]} if last else {}
-    answers = lab_answers.complete(kept | lab_answers.read(options.answers))
+    last = lab_state.load() if keep else {}
+    if last:
+        answers = {"administrator": last["admin"], "domain": last["nodes"][0]["domain"], **answers}
+    answers = lab_answers.complete(answers)
+    wanted = [Node(number) for number in range(1, count + 1)]
     for one in wanted:
         if not (last and one.var.is_dir()):
             lab_node.prepare(one)
@@ -65,14 +73,13 @@ def up(options: argparse.Namespace) -> int:
         lab_network.build()
         for one in wanted:
             lab_node.start(one)
-        lab_services.wait(wanted, options.patience)
+        lab_services.wait(wanted, patience)
     except KeyboardInterrupt:
         say("Interrupted: taking the lab down again.")
         clear()
         raise
     if wanted[0].ca.exists():
         shutil.copyfile(wanted[0].ca, FOLDER / "ca.pem")
-    return 0
 
 
 def down(_options: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ from . import lab_node
 from .cli import ROOT, HostError, say
 from .lab_state import Node
 
+UNITS = ROOT / "usr/lib/systemd/system"
+
 STEP = 0.3
 """Seconds between two looks."""
 
@@ -63,7 +65,7 @@ def set_up(one: Node) -> bool:
 
 def has_signalbox() -> bool:
     """Whether the root carries our services at all, or is bare Debian."""
-    return (ROOT / "usr/lib/systemd/system/signalbox-platform.target").exists()
+    return (UNITS / "signalbox-platform.target").exists()
 
 
 def of_supervisor(one: Node) -> list[Service] | None:
@@ -82,18 +84,22 @@ STATES = {"active": "STARTED", "activating": "STARTING", "reloading": "STARTED",
 
 
 def of_systemd(one: Node) -> list[Service]:
-    """What systemd knows: units that run or failed, and those whose start is still in the queue."""
-    units = json.loads(inside(one, "systemctl", "list-units", "--type=service", "--output=json") or "[]")
-    jobs = inside(one, "systemctl", "list-jobs", "--no-legend", "--plain") or ""
-    waiting = {words[1] for line in jobs.splitlines() if len(words := line.split()) >= 4 and words[3] == "waiting"}
+    """What systemd knows of our services, or of all of them when the root is bare Debian: for the time before the
+    supervisor answers."""
+    names = sorted(path.name for path in UNITS.glob("*.service") if "[X-Signalbox]" in path.read_text())
+    shown = inside(one, "systemctl", "show", "--property=Id,ActiveState,Job,StatusText,Result", *(names or ["*.service"])) or ""
     found = []
-    for row in units:
-        state = STATES.get(row["active"], "STOPPED")
-        if row["unit"] in waiting:
-            state = "STARTING"
-        reason = "failed" if row["active"] == "failed" else "waits for other units" if row["unit"] in waiting else ""
-        name = row["unit"].removesuffix(".service")
-        found.append(Service(name, state, "network", True, reason, row.get("description", "")))
+    for block in shown.strip().split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" not in unit:
+            continue
+        state, reason = STATES.get(unit["ActiveState"], "STOPPED"), unit["StatusText"]
+        if state == "STOPPED" and unit["Job"]:
+            state, reason = "STARTING", "waits for other units"
+        elif unit["ActiveState"] == "failed":
+            reason = f"failed: {unit['Result']}"
+        # Without the supervisor nobody knows what is activated; what is down and not wanted counts for nothing.
+        found.append(Service(unit["Id"].removesuffix(".service"), state, "feature", state != "STOPPED", reason, ""))
     return found
 
 
@@ -115,7 +121,7 @@ def phase(one: Node) -> tuple[str, list[Service]]:
         return "setting up", of_systemd(one)
     listed = of_supervisor(one)
     if listed is None:
-        return "starting", []
+        return "starting", of_systemd(one)
     return ("up" if all(service.up for service in listed if service.expected) else "starting"), listed
 
 
