@@ -13,6 +13,7 @@ mod secrets;
 mod seed;
 mod sources;
 mod system;
+pub mod wizard;
 
 pub use answers::{Account, Answers, CertificateData, DEFAULT_FEATURES, Network, Secret, Smtp};
 pub use apply::{Step, apply};

@@ -17,6 +17,8 @@ pub struct Machine {
     zones: BTreeSet<String>,
     features: BTreeMap<String, String>,
     accounts: BTreeSet<String>,
+    processors: usize,
+    memory: u64,
 }
 
 impl Machine {
@@ -28,7 +30,14 @@ impl Machine {
             zones,
             features: list_features(&root.join(UNITS)),
             accounts: system_accounts(&root.join("etc/passwd")),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: memory(&root.join("proc/meminfo")),
         }
+    }
+
+    /// Processors, and memory in GiB.
+    pub fn resources(&self) -> (usize, u64) {
+        (self.processors, self.memory)
     }
 
     /// The time zones, in order.
@@ -130,4 +139,13 @@ fn system_accounts(passwd: &Path) -> BTreeSet<String> {
         (!(1000..60000).contains(&number)).then(|| name.to_owned())
     };
     text.lines().filter_map(system).collect()
+}
+
+/// Memory in GiB. The kernel keeps some for itself before it counts, so this
+/// rounds up.
+fn memory(table: &Path) -> u64 {
+    let text = std::fs::read_to_string(table).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0).div_ceil(1024 * 1024)
 }

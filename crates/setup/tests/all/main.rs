@@ -5,3 +5,4 @@
 mod answers;
 mod apply;
 mod common;
+mod wizard;
