@@ -433,6 +433,14 @@ impl Frame for ToComponent {
     }
 }
 
+impl ToRouter {
+    /// Appends a [`ToRouter::Element`] from borrowed bytes, which a component
+    /// need not own.
+    pub fn encode_element(out: &mut BytesMut, connection: u64, element: &[u8]) {
+        put(out, kind::ELEMENT, connection, |out| out.put_slice(element));
+    }
+}
+
 impl ToComponent {
     /// Appends an [`ToComponent::Element`] from borrowed pieces: the router's
     /// hot path, which never owns the element.

@@ -96,6 +96,13 @@ impl Builder {
         self.out
     }
 
+    /// Gives the bytes with every open element left open, as the opening tag
+    /// of a stream.
+    pub fn finish_open(mut self) -> Vec<u8> {
+        self.seal();
+        self.out
+    }
+
     fn seal(&mut self) {
         if std::mem::take(&mut self.in_tag) {
             self.out.push(b'>');

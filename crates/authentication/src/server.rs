@@ -1,0 +1,146 @@
+//! The service on its socket.
+
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use database::Database;
+use ring::rand::{SecureRandom, SystemRandom};
+use tonic::{Request, Response, Status};
+use xmpp::sasl::ChannelBinding;
+
+use crate::client::{Begin, Outcome};
+use crate::engine::Engine;
+use crate::proto;
+use crate::proto::authentication_server::{Authentication, AuthenticationServer};
+
+struct Face(Arc<Engine>);
+
+#[tonic::async_trait]
+impl Authentication for Face {
+    async fn begin(
+        &self,
+        request: Request<proto::BeginRequest>,
+    ) -> Result<Response<proto::Step>, Status> {
+        let request = request.into_inner();
+        let bindings = request.bindings.into_iter();
+        let begin = Begin {
+            mechanism: request.mechanism,
+            initial: request.initial,
+            bindings: bindings
+                .map(|binding| ChannelBinding {
+                    kind: binding.kind,
+                    data: binding.data,
+                })
+                .collect(),
+            domain: request.domain,
+            peer: request
+                .peer
+                .parse()
+                .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        };
+        Ok(Response::new(step(self.0.begin(begin).await)))
+    }
+
+    async fn r#continue(
+        &self,
+        request: Request<proto::ContinueRequest>,
+    ) -> Result<Response<proto::Step>, Status> {
+        let request = request.into_inner();
+        let outcome = self.0.answer(request.exchange, &request.response).await;
+        Ok(Response::new(step(outcome)))
+    }
+
+    async fn abort(
+        &self,
+        request: Request<proto::AbortRequest>,
+    ) -> Result<Response<proto::AbortReply>, Status> {
+        self.0.abort(request.into_inner().exchange);
+        Ok(Response::new(proto::AbortReply {}))
+    }
+}
+
+fn step(outcome: Outcome) -> proto::Step {
+    let outcome = match outcome {
+        Outcome::Challenge { exchange, data } => {
+            proto::step::Outcome::Challenge(proto::Challenge { exchange, data })
+        }
+        Outcome::Success { user, data } => {
+            proto::step::Outcome::Success(proto::Success { user, data })
+        }
+        Outcome::Failure { failure, delay } => proto::step::Outcome::Failure(proto::Failure {
+            condition: failure.name().into(),
+            delay_milliseconds: u32::try_from(delay.as_millis()).unwrap_or(u32::MAX),
+        }),
+    };
+    proto::Step {
+        outcome: Some(outcome),
+    }
+}
+
+/// Runs the service until it is stopped.
+pub async fn serve(context: service::Context) -> anyhow::Result<()> {
+    let node = context.node()?;
+    let secret = secret(&context.paths().state(context.id()))?;
+    let database = Database::connect(&context.paths().database_socket());
+    let parameters = database.parameters(context.id());
+    tokio::select! {
+        () = parameters.loaded() => {}
+        () = context.stopping() => return Ok(()),
+    }
+    let engine = Engine::new(database, parameters, &node.domain, &secret, context.perf());
+    let listener = service::uds::listen(&context.paths().authentication_socket())?;
+    let server = tonic::transport::Server::builder()
+        .add_service(AuthenticationServer::new(Face(Arc::new(engine))))
+        .serve_with_incoming_shutdown(
+            service::uds::incoming(listener),
+            context.stop_token().clone().cancelled_owned(),
+        );
+    context.ready(&format!("Authenticating users of {}.", node.domain));
+    tokio::pin!(server);
+    let heartbeat = context.heartbeat("runtime");
+    let mut beat = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        tokio::select! {
+            result = &mut server => return Ok(result?),
+            _ = beat.tick() => heartbeat.tick(),
+        }
+    }
+}
+
+/// The secret behind the keys of users who do not exist. Kept over restarts:
+/// their salts must stay what they are, as those of users do.
+fn secret(folder: &Path) -> anyhow::Result<Vec<u8>> {
+    const LENGTH: usize = 32;
+    let path = folder.join("decoy.key");
+    if let Ok(secret) = fs::read(&path)
+        && secret.len() == LENGTH
+    {
+        return Ok(secret);
+    }
+    let mut secret = vec![0; LENGTH];
+    SystemRandom::new()
+        .fill(&mut secret)
+        .map_err(|_| anyhow::anyhow!("the system gave no random bytes"))?;
+    let new = folder.join("decoy.key.new");
+    fs::create_dir_all(folder)?;
+    // A copy that a crash left half written is replaced.
+    let _ = fs::remove_file(&new);
+    let write = || {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(&secret)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)
+    };
+    write().with_context(|| format!("{} could not be written", path.display()))?;
+    Ok(secret)
+}
