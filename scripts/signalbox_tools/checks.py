@@ -152,26 +152,42 @@ def in_process(tests: Tests) -> None:
 
 
 def lab(tests: Tests, arguments: list[str]) -> None:
-    """The image's own root booted in namespaces, with real clients."""
+    """The image's own root, first as it lies there, then booted in namespaces with real clients."""
     need_root()
+    need(["openssh-client"])
     need_clients()
     say("\n== root")
     root.build_binary()
     root.ensure()
+    tests.step("root", VENV / "bin/pytest", "-q", "image", folder=TESTS)
     tests.step("lab", VENV / "bin/pytest", "lab", *arguments, folder=TESTS)
+
+
+def machine(tests: Tests, arguments: list[str]) -> None:
+    """The disk image in virtual machines."""
+    need_root()
+    need_clients()
+    if tests.step("image", REPOSITORY / "scripts/build-image", "--unlocked"):
+        tests.step("virtual machine", VENV / "bin/pytest", "vm", *arguments, folder=TESTS)
 
 
 def main() -> int:
     """The entry point of `scripts/test`."""
     options = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
-    options.add_argument("--fast", action="store_true", help="only the tests that run in process, with format and lints")
-    options.add_argument("--lab", action="store_true", help="only the tests in the lab")
-    options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the tests in the lab")
+    tier = options.add_mutually_exclusive_group()
+    tier.add_argument("--fast", action="store_true", help="only the tests that run in process, with format and lints")
+    tier.add_argument("--lab", action="store_true", help="only the tests in the lab")
+    tier.add_argument("--vm", action="store_true", help="only the tests in virtual machines")
+    options.add_argument("--vm-full", action="store_true", help="in virtual machines, more of what is only sampled otherwise")
+    options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the lab or the virtual machines")
     given = options.parse_args()
     need_cargo()
     tests = Tests()
-    if not given.lab:
+    everything = not (given.fast or given.lab or given.vm)
+    if everything or given.fast:
         in_process(tests)
-    if not given.fast:
+    if everything or given.lab:
         lab(tests, given.pytest)
+    if everything or given.vm:
+        machine(tests, [*given.pytest, *(["--vm-full"] if given.vm_full else [])])
     return tests.summary()

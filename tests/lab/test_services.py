@@ -164,7 +164,7 @@ def nothing_activated(node):
         node.cli("utils", "service", "deactivate", name)
     yield features
     for name in features:
-        node.attempt_cli("utils", "service", "activate", name, "--with-dependencies")
+        node.attempt_cli("utils", "service", "activate", name, "--yes")
 
 
 def test_deactivated_services_are_down_and_say_so(node, nothing_activated):
@@ -181,7 +181,7 @@ def test_activation_offers_what_is_missing_and_does_nothing_silently(node, nothi
     assert done.returncode != 0
     assert "Cisco XCP Authentication Service" in done.stdout + done.stderr
     assert not any(node.services()[name]["activated"] for name in PARTS)
-    node.cli("utils", "service", "activate", "Cisco XCP Connection Manager", "--with-dependencies")
+    node.cli("utils", "service", "activate", "Cisco XCP Connection Manager", "--yes")
     assert all(node.services()[name]["activated"] for name in PARTS)
     node.settle()
 
