@@ -1,0 +1,84 @@
+//! The gate as a service.
+
+use std::time::{Duration, Instant};
+
+use database::{Database, Parameters};
+use service::Context;
+
+use crate::gate::{ALARMS, Gate, Replication, Settings, SyncAgent};
+
+/// How often to look while services wait.
+const WAITING: Duration = Duration::from_millis(250);
+/// How often to look once the gate is open.
+const OPEN: Duration = Duration::from_secs(3);
+/// A database that does not answer for so long does not answer.
+const ANSWER: Duration = Duration::from_secs(3);
+/// Asked for at each look while waiting, so that systemd's own time limit
+/// never ends a synchronisation that goes on well.
+const MORE_TIME: Duration = Duration::from_secs(60);
+
+/// Runs the gate.
+pub async fn serve(ctx: Context) -> anyhow::Result<()> {
+    let node = ctx.node()?;
+    let database = Database::connect(&ctx.paths().database_socket());
+    let parameters = database.parameters(ctx.id());
+    let heartbeat = ctx.heartbeat("gate");
+    let begin = Instant::now();
+    let mut gate = Gate::new(node.role, Duration::ZERO);
+    let mut open = false;
+    loop {
+        let replication = replication(&database).await;
+        let step = gate.step(
+            &settings(&parameters),
+            &replication,
+            sync_agent(),
+            begin.elapsed(),
+        );
+        heartbeat.tick();
+        for id in ALARMS {
+            match step.alarms.iter().find(|alarm| alarm.id == id) {
+                Some(alarm) => ctx.alarms().raise(id, alarm.severity, &alarm.text),
+                None => ctx.alarms().clear(id),
+            }
+        }
+        if step.open && !open {
+            open = true;
+            ctx.ready(&step.status);
+        } else {
+            ctx.status(&step.status);
+        }
+        if !open {
+            ctx.extend_timeout(MORE_TIME);
+        }
+        tokio::select! {
+            () = ctx.stopping() => return Ok(()),
+            () = tokio::time::sleep(if open { OPEN } else { WAITING }) => {}
+        }
+    }
+}
+
+fn settings(parameters: &Parameters) -> Settings {
+    let default = Settings::default();
+    let limit = parameters.get("Start Time Limit", default.limit.as_secs());
+    Settings {
+        enabled: parameters.get("Replication Sync Monitor", default.enabled),
+        limit: Duration::from_secs(limit),
+    }
+}
+
+/// No node has a call control cluster to sync with yet.
+fn sync_agent() -> SyncAgent {
+    SyncAgent::Complete
+}
+
+async fn replication(database: &Database) -> Replication {
+    match tokio::time::timeout(ANSWER, database.status()).await {
+        Ok(Ok(status)) => Replication::Known {
+            state: status.state,
+            lag_entries: status.lag_entries,
+            reason: status.reason,
+        },
+        Ok(Err(error)) => Replication::Unknown(error.to_string()),
+        Err(_) => Replication::Unknown(format!("no answer in {} s", ANSWER.as_secs())),
+    }
+}
