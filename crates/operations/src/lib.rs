@@ -20,6 +20,7 @@ pub mod tech;
 pub mod users;
 
 mod import;
+mod live;
 mod operations;
 
 pub use action::{Action, Caller, Level, actions};

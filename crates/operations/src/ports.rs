@@ -147,9 +147,9 @@ pub struct UserRecord {
     /// Whether the user may sign in.
     pub enabled: bool,
     /// Keys for SCRAM-SHA-1.
-    pub scram_sha1: ScramKeys,
+    pub scram_sha1: Option<ScramKeys>,
     /// Keys for SCRAM-SHA-256.
-    pub scram_sha256: ScramKeys,
+    pub scram_sha256: Option<ScramKeys>,
 }
 
 /// One write to the user table.
@@ -185,12 +185,14 @@ pub struct ReplicationNode {
 pub struct Replication {
     /// State 0 to 4 of this node.
     pub state: u8,
-    /// What it means, as a sentence.
+    /// What the state means.
     pub meaning: String,
+    /// Why the state is what it is; empty when there is nothing to say.
+    pub reason: String,
     /// Entries this node is behind.
     pub lag_entries: u64,
     /// Seconds this node is behind.
-    pub lag_seconds: f64,
+    pub lag_seconds: u64,
     /// Publisher or subscriber.
     pub role: String,
     /// Newest entry applied here.

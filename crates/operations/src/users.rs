@@ -91,8 +91,8 @@ impl NewUser {
             name: self.name.clone(),
             mail: self.mail.clone(),
             enabled: true,
-            scram_sha1,
-            scram_sha256,
+            scram_sha1: Some(scram_sha1),
+            scram_sha256: Some(scram_sha256),
         })
     }
 }
@@ -180,15 +180,25 @@ impl Operations {
         caller.does(&actions::USERS_ADD, &subject, work).await
     }
 
-    /// Removes a user.
-    pub async fn delete_user(&self, caller: &Caller, name: &str) -> Result<User> {
+    /// Removes users, all of them or none.
+    pub async fn delete_users(&self, caller: &Caller, names: &[String]) -> Result<Vec<User>> {
+        let subject = names.join(", ");
         let work = async {
-            let record = self.existing(name).await?;
-            let change = UserChange::Delete(record.user.clone());
-            self.storage().commit_users(vec![change]).await?;
-            Ok(self.user_view(record))
+            let mut removed = Vec::new();
+            for name in names {
+                removed.push(self.existing(name).await?);
+            }
+            let changes = removed
+                .iter()
+                .map(|record| UserChange::Delete(record.user.clone()))
+                .collect();
+            self.storage().commit_users(changes).await?;
+            Ok(removed
+                .into_iter()
+                .map(|record| self.user_view(record))
+                .collect())
         };
-        caller.does(&actions::USERS_DELETE, name, work).await
+        caller.does(&actions::USERS_DELETE, &subject, work).await
     }
 
     /// Gives a user a new password, valid at once.

@@ -39,6 +39,8 @@ where
 /// Runs the service `id`, or says that there is none of that name.
 fn serve(id: &str) -> ExitCode {
     match id {
+        "data-monitor" => run(id, &Threads::One, data_monitor::serve),
+        "supervisor" => run(id, &Threads::One, supervisor::serve),
         other => {
             eprintln!(
                 "signalbox: no service is called {other:?}; the units in \
@@ -49,6 +51,13 @@ fn serve(id: &str) -> ExitCode {
     }
 }
 
+/// Administrators have the link `signalbox-cli` as their login shell; `login`
+/// puts a hyphen before the name.
+fn is_login_shell(program: &str) -> bool {
+    let name = program.rsplit('/').next().unwrap_or_default();
+    name.trim_start_matches('-') == "signalbox-cli"
+}
+
 fn main() -> ExitCode {
     // The last words of a panic must reach the journal, and the unit must
     // restart: a service with one dead task is worse than none.
@@ -57,10 +66,16 @@ fn main() -> ExitCode {
         report(info);
         std::process::abort();
     }));
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
+    if is_login_shell(&program) {
+        return cli::main(&arguments);
+    }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["serve", id] => serve(id),
+        ["cli", ..] => cli::main(&arguments[1..]),
         ["setup", rest @ ..] => setup::run(rest),
         ["version"] => {
             println!("{}", env!("CARGO_PKG_VERSION"));

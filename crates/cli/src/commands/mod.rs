@@ -1,0 +1,66 @@
+//! The one list of commands.
+//!
+//! Each file declares the commands of one subject, with the handlers beside
+//! them. [`TREE`] joins them; parsing, completion, help and `--json` need
+//! nothing else.
+
+mod files;
+mod platform;
+mod replication;
+mod services;
+mod show;
+mod tech;
+mod users;
+
+use std::sync::LazyLock;
+
+use crate::command::Command;
+use crate::parse::Tree;
+
+const GROUPS: &[(&str, &str)] = &[
+    ("alarms", "What needs attention now"),
+    ("file", "Logs"),
+    ("file list", "List logs"),
+    ("file tail", "The end of a log"),
+    ("file view", "A whole log"),
+    ("replication-sync", "The gate that services wait at"),
+    ("set", "Change settings"),
+    ("set cli", "This session"),
+    ("set network", "Network settings"),
+    ("set replication-sync", "The gate that services wait at"),
+    ("show", "Look at the node"),
+    ("show perf", "Counters"),
+    ("show perf list", "Which counters there are"),
+    ("show perf query", "Values of counters"),
+    ("show replication-sync", "The gate that services wait at"),
+    ("show timezone", "Time zones"),
+    ("users", "The people who use the node"),
+    ("utils", "Operate the node"),
+    ("utils dbreplication", "Replication of the configuration"),
+    ("utils imdb_replication", "Real-time stores"),
+    ("utils service", "Services"),
+    (
+        "utils service auto-restart",
+        "Whether a service comes back by itself",
+    ),
+    ("utils system", "The machine"),
+];
+
+static COMMANDS: LazyLock<Vec<Command>> = LazyLock::new(|| {
+    [
+        files::COMMANDS,
+        platform::COMMANDS,
+        replication::COMMANDS,
+        services::COMMANDS,
+        show::COMMANDS,
+        tech::COMMANDS,
+        users::COMMANDS,
+    ]
+    .concat()
+});
+
+/// Every command.
+pub static TREE: LazyLock<Tree> = LazyLock::new(|| Tree {
+    commands: &COMMANDS,
+    groups: GROUPS,
+});

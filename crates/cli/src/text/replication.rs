@@ -1,0 +1,137 @@
+//! `utils dbreplication …`, `utils imdb_replication status`.
+
+use std::fmt::Write as _;
+
+use jiff::Zoned;
+use operations::ports::Replication;
+use operations::replication::{Datastore, meaning};
+
+const SINGLE: &str =
+    "cannot be performed on a cluster with a single active node; aborting operation";
+
+/// `utils dbreplication status`.
+pub(crate) fn replication_status(replication: &Replication) -> String {
+    let mut text = String::new();
+    if replication.nodes.len() < 2 {
+        text += &format!("Replication status {SINGLE}\n");
+    }
+    text + &format!(
+        "This node: state {} ({}{}), {} entries applied, {} entries behind\n",
+        replication.state,
+        replication.meaning,
+        if replication.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", replication.reason)
+        },
+        replication.applied,
+        replication.lag_entries
+    )
+}
+
+/// `utils dbreplication runtimestate`.
+pub(crate) fn runtime_state(replication: &Replication, node: &str, now: &Zoned) -> String {
+    if replication.nodes.len() < 2 {
+        return format!("Runtime state {SINGLE}\n");
+    }
+    let tables = replication.tables.len();
+    let last = replication.tables.last().map_or("", String::as_str);
+    let bad = replication.nodes.iter().any(|node| node.state > 2);
+    let mut text = format!(
+        "\nServer Time: {}\n\n\
+         Cluster Replication State: Replication status command started at: {}\n     \
+         Replication status command COMPLETED. Checked {tables} tables out of {tables}\n     \
+         Last Completed Table: {last}\n     \
+         {}\n\n\
+         DB Version: {}\n\
+         Repltimeout set to: 300s\n\
+         PROCESS option set to: 1\n\n\
+         Cluster Detailed View from {node} ({} Servers):\n\n\
+         {:27}PING      DB/RPC/   REPL.    Replication    REPLICATION SETUP\n\
+         {:<16}{:<11}(msec)    DbMon?    QUEUE    Group ID       (RTMT) & Details\n\
+         {:<16}{:<11}------    -------   -----    -----------    ------------------\n",
+        now.strftime("%a %b %e %H:%M:%S %Z %Y"),
+        now.strftime("%Y-%m-%d-%H-%M"),
+        if bad {
+            "Errors or Mismatches found: see the last column"
+        } else {
+            "No Errors or Mismatches found."
+        },
+        operations::PRODUCT_VERSION,
+        replication.nodes.len(),
+        "",
+        "SERVER-NAME",
+        "IP ADDRESS",
+        "-----------",
+        "----------",
+    );
+    for (index, node) in replication.nodes.iter().enumerate() {
+        let answers = if node.reachable { "Y/Y/Y" } else { "N/N/N" };
+        let details = match node.state {
+            2 => "Setup Completed",
+            state => meaning(state),
+        };
+        let _ = writeln!(
+            text,
+            "{:<16}{:<11}{:<10}{answers:<10}{:<9}{:<15}({}) {details}",
+            node.name,
+            node.address,
+            if node.reachable { "0.000" } else { "-" },
+            node.lag_entries,
+            format!("(g_{})", index + 2),
+            node.state,
+        );
+    }
+    text
+}
+
+/// `utils imdb_replication status`.
+pub(crate) fn datastores(stores: &[Datastore]) -> String {
+    let mut text = String::new();
+    for store in stores {
+        let _ = writeln!(
+            text,
+            "{} {}: {}  {}",
+            store.node,
+            store.service,
+            if store.passed { "PASSED" } else { "FAILED" },
+            store.status
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alone() -> Replication {
+        Replication {
+            state: 2,
+            meaning: "Good".into(),
+            reason: String::new(),
+            lag_entries: 0,
+            lag_seconds: 0,
+            role: "leader".into(),
+            applied: 17,
+            tables: vec!["end_user".into()],
+            nodes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_single_node_has_no_runtime_state() {
+        let now = Zoned::now();
+        assert_eq!(
+            runtime_state(&alone(), "alpha", &now),
+            "Runtime state cannot be performed on a cluster with a single active node; \
+             aborting operation\n"
+        );
+        assert_eq!(
+            replication_status(&alone()),
+            "Replication status cannot be performed on a cluster with a single active node; \
+             aborting operation\n\
+             This node: state 2 (Good), 17 entries applied, 0 entries behind\n"
+        );
+    }
+}

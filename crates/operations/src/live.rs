@@ -1,0 +1,303 @@
+//! The supervisor and the database of this node behind the actions.
+
+use std::path::PathBuf;
+
+use authentication::{FEWEST_ITERATIONS, derive_keys};
+use database::tables::{ApplicationUser, EndUser, EnterpriseParameter};
+use database::{Database, Transaction};
+use service::Paths;
+use supervisor::{Activation, Client, View};
+use tonic::Code;
+
+use crate::error::{Error, Kind, Result};
+use crate::logs::LOG_FOLDER;
+use crate::ports::{
+    NetworkChange, Replication, ReplicationNode, ScramKeys, Service, ServiceKind, State, Storage,
+    Supervision, UserChange, UserRecord,
+};
+use crate::replication::meaning;
+use crate::{Host, Operations};
+
+impl Operations {
+    /// The actions over this node's own supervisor and database. Does not
+    /// wait for them: an action that finds one away says so.
+    pub fn live(paths: Paths) -> Self {
+        // A test moves the logs as it moves the other folders.
+        let logs = std::env::var_os("SIGNALBOX_LOGS")
+            .map_or_else(|| PathBuf::from(LOG_FOLDER), PathBuf::from);
+        let supervisor = Client::connect(&paths.supervisor_socket());
+        let database = Database::connect(&paths.database_socket());
+        Self::new(
+            paths,
+            Host::default(),
+            logs,
+            Box::new(Supervisor(supervisor)),
+            Box::new(Store(database)),
+            derive,
+        )
+    }
+}
+
+fn derive(password: &str) -> std::result::Result<(ScramKeys, ScramKeys), String> {
+    let keys = derive_keys(password, FEWEST_ITERATIONS).map_err(|error| error.to_string())?;
+    Ok((from_row(keys.sha1), from_row(keys.sha256)))
+}
+
+struct Supervisor(Client);
+
+fn refused(status: &tonic::Status) -> Error {
+    let kind = match status.code() {
+        Code::NotFound => Kind::NotFound,
+        Code::FailedPrecondition | Code::Aborted => Kind::Refused,
+        Code::PermissionDenied => Kind::Forbidden,
+        Code::InvalidArgument => Kind::Invalid,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Kind::Unavailable,
+        _ => Kind::Failed,
+    };
+    if kind == Kind::Unavailable {
+        return Error::new(
+            kind,
+            format!(
+                "the supervisor does not answer ({}). It restarts by itself; try again in some \
+                 seconds, and see \"file tail activelog journal/system.log\" if it stays away",
+                status.message()
+            ),
+        );
+    }
+    Error::new(kind, status.message())
+}
+
+fn service(view: View) -> Service {
+    Service {
+        id: view.id,
+        compat: view.compat,
+        name: view.name,
+        kind: if view.kind == "feature" {
+            ServiceKind::Feature
+        } else {
+            ServiceKind::Network
+        },
+        group: view.group,
+        state: match view.state {
+            supervisor::State::Started => State::Started,
+            supervisor::State::Starting => State::Starting,
+            supervisor::State::Stopped => State::Stopped,
+            supervisor::State::Stopping => State::Stopping,
+            supervisor::State::NotRunning => State::NotRunning,
+        },
+        activated: view.activated,
+        reason: view.reason,
+        started_at: view.started_at,
+        up_seconds: view.up_seconds,
+        restarts: view.restarts,
+        critical: view.critical,
+        auto_restart: view.auto_restart,
+    }
+}
+
+#[tonic::async_trait]
+impl Supervision for Supervisor {
+    async fn services(&self) -> Result<Vec<Service>> {
+        let views = self.0.list().await.map_err(|status| refused(&status))?;
+        Ok(views.into_iter().map(service).collect())
+    }
+
+    async fn activate(&self, ids: &[String], with_dependencies: bool) -> Result<Vec<String>> {
+        match self.0.activate(ids, with_dependencies).await {
+            Ok(Activation::Done(_)) => Ok(Vec::new()),
+            Ok(Activation::Missing(missing)) => Ok(missing),
+            Err(status) => Err(refused(&status)),
+        }
+    }
+
+    async fn deactivate(&self, id: &str) -> Result<()> {
+        let done = self.0.deactivate(&[id.to_owned()], false).await;
+        done.map(drop).map_err(|status| refused(&status))
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        self.0.start(id).await.map_err(|status| refused(&status))
+    }
+
+    async fn stop(&self, id: &str) -> Result<()> {
+        let done = self.0.stop(id).await;
+        done.map(drop).map_err(|status| refused(&status))
+    }
+
+    async fn restart(&self, id: &str) -> Result<()> {
+        let done = self.0.restart(id).await;
+        done.map(drop).map_err(|status| refused(&status))
+    }
+
+    async fn auto_restart(&self, id: &str, on: bool) -> Result<()> {
+        let done = self.0.auto_restart(id, on).await;
+        done.map_err(|status| refused(&status))
+    }
+
+    async fn reboot(&self) -> Result<()> {
+        self.0.reboot().await.map_err(|status| refused(&status))
+    }
+
+    async fn power_off(&self) -> Result<()> {
+        self.0.power_off().await.map_err(|status| refused(&status))
+    }
+
+    async fn set_timezone(&self, zone: &str) -> Result<()> {
+        let done = self.0.set_timezone(zone).await;
+        done.map_err(|status| refused(&status))
+    }
+
+    async fn set_network(&self, change: &NetworkChange) -> Result<()> {
+        let mut wanted = supervisor::NetworkChange::default();
+        match change {
+            NetworkChange::Address {
+                address,
+                prefix,
+                gateway,
+            } => {
+                wanted.address = Some(format!("{address}/{prefix}"));
+                wanted.gateway = Some(gateway.to_string());
+                wanted.dhcp = Some(false);
+            }
+            NetworkChange::Gateway { gateway } => wanted.gateway = Some(gateway.to_string()),
+            NetworkChange::Dns { servers } => {
+                wanted.dns = Some(servers.iter().map(ToString::to_string).collect());
+            }
+            NetworkChange::Domain { domain } => wanted.domain = Some(domain.clone()),
+            NetworkChange::Hostname { name } => wanted.hostname = Some(name.clone()),
+            NetworkChange::Mtu { mtu } => wanted.mtu = Some(u32::from(*mtu)),
+            NetworkChange::Dhcp => wanted.dhcp = Some(true),
+        }
+        let done = self.0.set_network(wanted).await;
+        done.map_err(|status| refused(&status))
+    }
+}
+
+struct Store(Database);
+
+impl From<database::Error> for Error {
+    fn from(error: database::Error) -> Self {
+        let kind = match error {
+            database::Error::Invalid(_) => Kind::Invalid,
+            database::Error::Exists(_) | database::Error::Changed(_) => Kind::Refused,
+            database::Error::Unavailable(_) => Kind::Unavailable,
+            database::Error::Damaged(_) => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+fn from_row(keys: database::tables::ScramKeys) -> ScramKeys {
+    ScramKeys {
+        salt: keys.salt,
+        iterations: keys.iterations,
+        stored_key: keys.stored_key,
+        server_key: keys.server_key,
+    }
+}
+
+fn to_row(keys: ScramKeys) -> database::tables::ScramKeys {
+    database::tables::ScramKeys {
+        salt: keys.salt,
+        iterations: keys.iterations,
+        stored_key: keys.stored_key,
+        server_key: keys.server_key,
+    }
+}
+
+fn record(row: EndUser) -> UserRecord {
+    UserRecord {
+        user: row.user,
+        name: row.name,
+        mail: row.mail,
+        enabled: row.enabled,
+        scram_sha1: row.scram_sha1.map(from_row),
+        scram_sha256: row.scram_sha256.map(from_row),
+    }
+}
+
+fn row(record: UserRecord) -> EndUser {
+    EndUser {
+        user: record.user,
+        name: record.name,
+        mail: record.mail,
+        enabled: record.enabled,
+        scram_sha1: record.scram_sha1.map(to_row),
+        scram_sha256: record.scram_sha256.map(to_row),
+    }
+}
+
+#[tonic::async_trait]
+impl Storage for Store {
+    async fn users(&self) -> Result<Vec<UserRecord>> {
+        let rows = self.0.list::<EndUser>(&[]).await?;
+        Ok(rows.into_iter().map(record).collect())
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<UserRecord>> {
+        Ok(self.0.get::<EndUser>(&[name]).await?.map(record))
+    }
+
+    async fn commit_users(&self, changes: Vec<UserChange>) -> Result<()> {
+        let mut transaction = Transaction::new();
+        for change in changes {
+            transaction = match change {
+                UserChange::Insert(record) => transaction.insert(&row(record))?,
+                UserChange::Put(record) => transaction.put(&row(record))?,
+                UserChange::Delete(name) => transaction.delete::<EndUser>(&[&name]),
+            };
+        }
+        self.0.transact(transaction).await?;
+        Ok(())
+    }
+
+    async fn application_user(&self, name: &str) -> Result<Option<String>> {
+        let row = self.0.get::<ApplicationUser>(&[name]).await?;
+        Ok(row.filter(|row| row.enabled).map(|row| row.password))
+    }
+
+    async fn parameter(&self, name: &str) -> Result<Option<String>> {
+        let row = self.0.get::<EnterpriseParameter>(&[name]).await?;
+        Ok(row.map(|row| row.value))
+    }
+
+    async fn set_parameter(&self, name: &str, value: &str) -> Result<()> {
+        let row = EnterpriseParameter {
+            name: name.into(),
+            value: value.into(),
+        };
+        self.0.transact(Transaction::new().put(&row)?).await?;
+        Ok(())
+    }
+
+    async fn replication(&self) -> Result<Replication> {
+        let status = self.0.status().await?;
+        let tables = self.0.digests().await?.tables;
+        Ok(Replication {
+            state: status.state,
+            meaning: meaning(status.state).into(),
+            reason: status.reason,
+            lag_entries: status.lag_entries,
+            lag_seconds: status.lag_seconds,
+            role: status.role,
+            applied: status.applied,
+            tables: tables.into_iter().map(|table| table.table).collect(),
+            nodes: status
+                .members
+                .into_iter()
+                .map(|member| ReplicationNode {
+                    name: member.name,
+                    address: member.address,
+                    role: if member.voter {
+                        "publisher".into()
+                    } else {
+                        "subscriber".into()
+                    },
+                    state: member.state,
+                    lag_entries: member.lag_entries,
+                    reachable: member.state < 4,
+                })
+                .collect(),
+        })
+    }
+}
