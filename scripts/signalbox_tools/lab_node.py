@@ -49,9 +49,10 @@ def processes(one: Node) -> set[int]:
     """Every process of the node, its runner included."""
     found: set[int] = set()
     for group in cgroups(one):
-        for listing in group.rglob("cgroup.procs"):
+        # Cgroups vanish while we look; os.walk does not mind.
+        for folder, _, _ in os.walk(group):
             try:
-                found.update(int(word) for word in listing.read_text().split())
+                found.update(int(word) for word in Path(folder, "cgroup.procs").read_text().split())
             except OSError:
                 continue
     # A cgroup tree of a container lists processes that it cannot see as 0.
@@ -95,12 +96,11 @@ def power_cut(one: Node) -> None:
 def remove_cgroups(one: Node) -> None:
     """Remove the node's cgroups, innermost first."""
     for group in cgroups(one):
-        for folder in sorted(group.rglob("*/"), reverse=True) + [group]:
-            if folder.is_dir():
-                try:
-                    folder.rmdir()
-                except OSError:
-                    pass  # A process that is just ending; the next `up` tries again.
+        for folder, _, _ in os.walk(group, topdown=False):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass  # A process that is just ending; the next `up` tries again.
 
 
 def shut_down(one: Node, seconds: float = 60) -> None:
