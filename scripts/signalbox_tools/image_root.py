@@ -158,13 +158,20 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def _lay(source: Path, target: Path, left_out: frozenset[str]) -> None:
-    """Lays the files of a repository folder over a folder of the tree; never writes through a hard link into the cache."""
+    """Lays the files of a repository folder over a folder of the tree; never writes through a hard link into the cache.
+
+    A drop-in folder that is a link becomes a folder: systemd 257 does not look into the link.
+    """
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
         place = target / relative
         if str(relative) in left_out:
             continue
-        if path.is_symlink():
+        if path.is_symlink() and path.is_dir() and path.name.endswith(".d"):
+            place.mkdir(exist_ok=True)
+            place.chmod(0o755)
+            _lay(path.resolve(), place, frozenset())
+        elif path.is_symlink():
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             place.unlink(missing_ok=True)
@@ -182,7 +189,7 @@ def _lay(source: Path, target: Path, left_out: frozenset[str]) -> None:
 
 def _overlay(folder: Path, binary: Path | None) -> None:
     _lay(ROOTFS, folder, frozenset({"README.md"}))
-    _lay(UNITS, folder / "usr/lib/systemd/system", frozenset({"README.md", "missing.toml"}))
+    _lay(UNITS, folder / "usr/lib/systemd/system", frozenset({"README.md", "missing.toml", "common.d", "common.d/10-common.conf"}))
     if binary is not None:
         target = folder / "usr/bin/signalbox"
         shutil.copyfile(binary, target)
