@@ -165,7 +165,7 @@ def _lay(source: Path, target: Path, left_out: frozenset[str]) -> None:
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
         place = target / relative
-        if str(relative) in left_out:
+        if relative.parts[0] in left_out:
             continue
         if path.is_symlink() and path.is_dir() and path.name.endswith(".d"):
             place.mkdir(exist_ok=True)
@@ -189,7 +189,7 @@ def _lay(source: Path, target: Path, left_out: frozenset[str]) -> None:
 
 def _overlay(folder: Path, binary: Path | None) -> None:
     _lay(ROOTFS, folder, frozenset({"README.md"}))
-    _lay(UNITS, folder / "usr/lib/systemd/system", frozenset({"README.md", "missing.toml", "common.d", "common.d/10-common.conf"}))
+    _lay(UNITS, folder / "usr/lib/systemd/system", frozenset({"README.md", "missing.toml", "common.d"}))
     if binary is not None:
         target = folder / "usr/bin/signalbox"
         shutil.copyfile(binary, target)
