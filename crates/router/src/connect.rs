@@ -1,0 +1,330 @@
+//! Connections: sign-in, resource binding, conflicts, the end.
+
+use std::collections::VecDeque;
+
+use xmpp::{Builder, Condition, Header, StreamError, ns};
+
+use crate::config::Conflict;
+use crate::event::{ConnectionId, Soft};
+use crate::router::{Connection, Later, Router};
+use crate::session::{Copy, Queued, Session};
+use crate::slab::Key;
+use crate::stanza::{self, StanzaError};
+
+/// A stream error without the end of the stream, which is the component's.
+pub(crate) fn stream_error(error: StreamError) -> Vec<u8> {
+    let mut xml = Builder::new();
+    xml.start("stream:error")
+        .attribute("xmlns:stream", ns::STREAM);
+    xml.start(error.condition.name())
+        .attribute("xmlns", ns::STREAM_ERRORS)
+        .end();
+    if !error.text.is_empty() {
+        xml.start("text")
+            .attribute("xmlns", ns::STREAM_ERRORS)
+            .attribute("xml:lang", "en")
+            .text(error.text)
+            .end();
+    }
+    xml.finish()
+}
+
+impl Router {
+    pub(crate) fn authenticated(&mut self, connection: ConnectionId, bare: &str, peer: Box<str>) {
+        if self.connections.contains_key(&connection) || connection.number == 0 {
+            self.break_link(connection.link, "a connection number was used twice");
+            return;
+        }
+        let name = bare
+            .strip_suffix(&*self.domain)
+            .and_then(|node| node.strip_suffix('@'));
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            self.break_link(connection.link, "a user of another domain signed in");
+            return;
+        };
+        if self.stopping {
+            let error = StreamError::from(Condition::SystemShutdown);
+            self.out.close(connection, stream_error(error));
+            return;
+        }
+        let key = self.user(name);
+        self.connections
+            .insert(connection, Connection::Fresh { user: key, peer });
+        if let Some(user) = self.users.get_mut(key) {
+            user.fresh.push(connection);
+            user.idle = None;
+        }
+    }
+
+    /// An element before a resource is bound: bind or resume, nothing else.
+    pub(crate) fn fresh_element(&mut self, connection: ConnectionId, element: &[u8]) {
+        let Some(Connection::Fresh { user, peer }) = self.connections.get(&connection) else {
+            return;
+        };
+        let (user, peer) = (*user, peer.clone());
+        let Ok(header) = Header::parse(element) else {
+            self.end_connection(connection, Condition::BadFormat.into());
+            return;
+        };
+        if header.xmlns() == ns::STREAM_MANAGEMENT {
+            self.fresh_management(connection, user, &header);
+            return;
+        }
+        let bind = header
+            .is_stanza("iq")
+            .then(|| header.child("bind", ns::BIND))
+            .flatten();
+        let Some(bind) = bind.filter(|_| header.kind().is_some_and(|kind| kind == "set")) else {
+            let error = StreamError::new(
+                Condition::NotAuthorized,
+                "A resource must be bound before anything else is sent.",
+            );
+            self.end_connection(connection, error);
+            return;
+        };
+        let wanted = xmpp::Element::parse_in(bind.bytes, ns::BIND)
+            .ok()
+            .and_then(|bind| bind.child("resource", ns::BIND).map(xmpp::Element::text))
+            .filter(|resource| !resource.is_empty());
+        self.bind(connection, user, peer, &header, wanted.as_deref());
+    }
+
+    fn bind(
+        &mut self,
+        connection: ConnectionId,
+        user: Key,
+        peer: Box<str>,
+        request: &Header<'_>,
+        wanted: Option<&str>,
+    ) {
+        let Some(known) = self.users.get(user) else {
+            return;
+        };
+        let bare = format!("{}@{}", known.name, self.domain);
+        let limit = self.config.sessions_per_user;
+        let mut resource = match wanted {
+            None => self.new_resource(),
+            Some(wanted) => match xmpp::Jid::new(&format!("{bare}/{wanted}")) {
+                Ok(jid) => jid.resource().unwrap_or_default().to_owned(),
+                Err(_) => {
+                    self.refuse_bind(connection, request, StanzaError::BadRequest);
+                    return;
+                }
+            },
+        };
+        let taken = self.find_session(user, &resource);
+        if let Some(old) = taken {
+            match self.config.conflict {
+                Conflict::Replace => {
+                    let error = StreamError::new(
+                        Condition::Conflict,
+                        "The resource was bound by a newer session.",
+                    );
+                    self.end_session(old, Some(error), false);
+                }
+                Conflict::Generate => resource = self.new_resource(),
+            }
+        }
+        let sessions = self.users.get(user).map_or(0, |user| user.sessions.len());
+        if sessions >= limit {
+            self.refuse_bind(connection, request, StanzaError::ResourceConstraint);
+            return;
+        }
+        let jid: std::sync::Arc<str> = format!("{bare}/{resource}").into();
+        let session = Session {
+            user,
+            jid: jid.clone(),
+            // A bare address has 2047 bytes at most.
+            bare: u16::try_from(bare.len()).unwrap_or(u16::MAX),
+            connection: Some(connection),
+            presence: None,
+            priority: 0,
+            interested: false,
+            blocks: false,
+            carbons: false,
+            congested: false,
+            directed: Vec::new(),
+            management: None,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            marks: Vec::new(),
+            peer,
+            since: self.now.unix,
+            active: self.now.monotonic,
+        };
+        let key = self.sessions.insert(session);
+        self.connections.insert(connection, Connection::Bound(key));
+        if let Some(user) = self.users.get_mut(user) {
+            user.fresh.retain(|known| *known != connection);
+            user.sessions.push(key);
+        }
+        self.announce(key);
+        let mut xml = Builder::new();
+        xml.start("iq").attribute("type", "result");
+        xml.maybe("id", request.id().map(|id| id.get()).as_deref());
+        xml.start("bind").attribute("xmlns", ns::BIND);
+        xml.start("jid").text(&jid);
+        self.out.element(connection, &[&xml.finish()]);
+        tracing::debug!(session = %jid, "A session began.");
+    }
+
+    fn refuse_bind(&mut self, connection: ConnectionId, request: &Header<'_>, error: StanzaError) {
+        let mut xml = Builder::new();
+        xml.start("iq").attribute("type", "error");
+        xml.maybe("id", request.id().map(|id| id.get()).as_deref());
+        stanza::write_error(&mut xml, error, "");
+        self.out.element(connection, &[&xml.finish()]);
+    }
+
+    fn new_resource(&mut self) -> String {
+        format!("{:016x}", (self.random)())
+    }
+
+    /// The session of a user with that resource.
+    pub(crate) fn find_session(&self, user: Key, resource: &str) -> Option<Key> {
+        self.users.get(user)?.sessions.iter().copied().find(|key| {
+            self.sessions
+                .get(*key)
+                .is_some_and(|session| session.resource() == resource)
+        })
+    }
+
+    /// Tells the real-time store of a session.
+    pub(crate) fn announce(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get(key) {
+            self.out.soft.push(Soft::Session {
+                jid: (&*session.jid).into(),
+                peer: session.peer.clone(),
+                since: session.since,
+                connected: session.connection.is_some(),
+            });
+        }
+    }
+
+    /// A connection is gone by itself.
+    pub(crate) fn connection_ended(&mut self, connection: ConnectionId, clean: bool) {
+        match self.connections.remove(&connection) {
+            Some(Connection::Fresh { user, .. }) => {
+                if let Some(known) = self.users.get_mut(user) {
+                    known.fresh.retain(|known| *known != connection);
+                }
+                self.rest(user);
+            }
+            Some(Connection::Bound(key)) if clean => self.end_session(key, None, false),
+            Some(Connection::Bound(key)) if !self.detach(key) => {
+                self.end_session(key, None, false);
+            }
+            Some(Connection::Bound(_)) | None => {}
+        }
+    }
+
+    /// Ends a connection, and its session, with a stream error.
+    pub(crate) fn end_connection(&mut self, connection: ConnectionId, error: StreamError) {
+        match self.connections.get(&connection) {
+            Some(Connection::Bound(key)) => {
+                let key = *key;
+                self.end_session(key, Some(error), false);
+            }
+            Some(Connection::Fresh { user, .. }) => {
+                let user = *user;
+                self.connections.remove(&connection);
+                if let Some(known) = self.users.get_mut(user) {
+                    known.fresh.retain(|known| *known != connection);
+                }
+                self.out.close(connection, stream_error(error));
+                self.rest(user);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends a session. Its connection, if any, is closed with the error; what
+    /// it did not receive finds a new place, or is stored.
+    pub(crate) fn end_session(&mut self, key: Key, error: Option<StreamError>, quiet: bool) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let user = session.user;
+        if let Some(connection) = session.connection.take() {
+            self.connections.remove(&connection);
+            if let Some(error) = error {
+                self.out.close(connection, stream_error(error));
+            }
+        }
+        if !quiet {
+            self.become_unavailable(key, None);
+        }
+        self.set_due(key, None);
+        let Some(mut session) = self.sessions.remove(key) else {
+            return;
+        };
+        let others = self
+            .users
+            .get(user)
+            .is_some_and(|user| user.sessions.iter().any(|other| *other != key));
+        let mut stored = Vec::new();
+        let mut undelivered = Vec::new();
+        if let Some(management) = session.management.take() {
+            if let Some((connection, _)) = management.resuming {
+                // A connection that waited to resume this session may bind.
+                self.failed(connection, StanzaError::ItemNotFound, None);
+            }
+            for unacked in management.unacked {
+                match unacked.copy {
+                    Copy::Stored(sequence) => stored.push(sequence),
+                    Copy::Only => undelivered.push(unacked.stanza),
+                    // Another session has it, if there is one.
+                    Copy::Shared if others => {}
+                    Copy::Shared => undelivered.push(unacked.stanza),
+                }
+            }
+        }
+        for queued in session.queue {
+            if let Queued::Stanza(stanza) = queued {
+                undelivered.push(stanza);
+            }
+        }
+        for (_, sequences) in session.marks {
+            stored.extend(sequences);
+        }
+        self.out.soft.push(Soft::SessionEnded {
+            jid: (&*session.jid).into(),
+        });
+        let unix = self.now.unix;
+        if let Some(known) = self.users.get_mut(user) {
+            known.sessions.retain(|known| *known != key);
+            known.last_seen = unix;
+            if let Some(data) = known.data.as_mut() {
+                data.in_delivery.retain(|known| !stored.contains(known));
+            }
+        }
+        if !stored.is_empty() {
+            self.fetch_stored(user);
+        }
+        for stanza in undelivered {
+            self.later.push_back(Later::Reroute(user, stanza));
+        }
+        tracing::debug!(session = %session.jid, "A session ended.");
+        self.rest(user);
+    }
+
+    /// The service stops: everybody is told, what is undelivered is stored.
+    pub(crate) fn shut_down(&mut self) {
+        self.stopping = true;
+        let error = StreamError::from(Condition::SystemShutdown);
+        // Nobody takes messages any more, so that what is rerouted is stored.
+        let all: Vec<_> = self.sessions.iter().map(|(key, _)| key).collect();
+        for key in &all {
+            if let Some(session) = self.sessions.get_mut(*key) {
+                session.presence = None;
+            }
+        }
+        for key in all {
+            self.end_session(key, Some(error), true);
+        }
+        let rest: Vec<_> = self.connections.keys().copied().collect();
+        for connection in rest {
+            self.end_connection(connection, error);
+        }
+    }
+}

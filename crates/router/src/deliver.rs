@@ -1,0 +1,308 @@
+//! Delivery to sessions: written at once, kept until acknowledged, or queued
+//! while the connection takes nothing. All of it bounded.
+
+use xcp::ToComponent;
+use xmpp::{Condition, Header, Rewrite, StreamError};
+
+use crate::router::{Later, Router};
+use crate::rows::{OfflineRow, Write};
+use crate::session::{Copy, Queued, Unacked};
+use crate::slab::Key;
+use crate::stanza::{self, StanzaError, names};
+use crate::user::{Effect, Step};
+
+impl Router {
+    /// Gives a stanza to a session.
+    pub(crate) fn deliver(&mut self, key: Key, stanza: &[u8], copy: Copy) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let (most, most_bytes) = (self.config.queue_stanzas, self.config.queue_bytes);
+        if let Some(management) = session.management.as_mut() {
+            management.unacked.push_back(Unacked {
+                stanza: stanza.into(),
+                copy,
+            });
+            match copy {
+                Copy::Stored(_) => management.stored += 1,
+                Copy::Only | Copy::Shared => management.bytes += stanza.len(),
+            }
+            if let Some(connection) = session.connection
+                && !session.congested
+            {
+                management.written += 1;
+                self.out.element(connection, &[stanza]);
+            }
+            let waiting = management.unacked.len() - management.stored;
+            if waiting > most || management.bytes > most_bytes {
+                self.later.push_back(Later::Overflow(key));
+            }
+            self.want_ack(key);
+        } else if let Some(connection) = session.connection {
+            if session.congested || !session.queue.is_empty() {
+                session.queue_bytes += stanza.len();
+                session.queue.push_back(Queued::Stanza(stanza.into()));
+                if session.queue.len() > most || session.queue_bytes > most_bytes {
+                    self.later.push_back(Later::Overflow(key));
+                }
+            } else {
+                self.out.element(connection, &[stanza]);
+            }
+        }
+    }
+
+    /// The connection takes bytes again.
+    pub(crate) fn relieved(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.congested = false;
+        }
+        self.flush(key);
+    }
+
+    /// Writes what waits.
+    pub(crate) fn flush(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Some(connection) = session.connection else {
+            return;
+        };
+        session.queue_bytes = 0;
+        for queued in std::mem::take(&mut session.queue) {
+            match queued {
+                Queued::Stanza(stanza) => self.out.element(connection, &[&stanza]),
+                Queued::Mark(token) => {
+                    let frame = ToComponent::Mark {
+                        connection: connection.number,
+                        token,
+                    };
+                    self.out.frame(connection.link, &frame);
+                }
+            }
+        }
+        if let Some(management) = session.management.as_mut() {
+            for unacked in management.unacked.iter().skip(management.written) {
+                self.out.element(connection, &[&unacked.stanza]);
+            }
+            management.written = management.unacked.len();
+            if !management.unacked.is_empty() {
+                self.want_ack(key);
+            }
+        }
+    }
+
+    /// A session's queue is full: it ends, and what it holds is stored.
+    pub(crate) fn overflow(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get(key) {
+            tracing::warn!(session = %session.jid, "The client takes too little; ending its session.");
+        }
+        let error = StreamError::new(
+            Condition::ResourceConstraint,
+            "Too many stanzas wait for the client.",
+        );
+        self.end_session(key, Some(error), false);
+    }
+
+    /// Delivers to every available session of a user.
+    pub(crate) fn deliver_to_available(&mut self, user: Key, stanza: &[u8]) {
+        let mut at = 0;
+        while let Some(key) = self.session_at(user, at) {
+            at += 1;
+            if self
+                .sessions
+                .get(key)
+                .is_some_and(crate::session::Session::is_available)
+            {
+                self.deliver(key, stanza, Copy::Shared);
+            }
+        }
+    }
+
+    /// The n-th session of a user; for loops that change the router.
+    pub(crate) fn session_at(&self, user: Key, at: usize) -> Option<Key> {
+        self.users.get(user)?.sessions.get(at).copied()
+    }
+
+    /// Finds a new place for what a session did not receive.
+    pub(crate) fn reroute(&mut self, user: Key, stanza: &[u8]) {
+        let Ok(header) = Header::parse(stanza) else {
+            return;
+        };
+        let kind = header.kind().map(|kind| kind.get());
+        match header.name() {
+            "message" => {
+                let copied = header.children().any(|child| child.xmlns == names::CARBONS);
+                let known = matches!(kind.as_deref(), None | Some("chat" | "normal"));
+                let other = matches!(kind.as_deref(), Some("error" | "headline" | "groupchat"));
+                if copied || (other && !known) {
+                    return;
+                }
+                let Some(user) = self.users.get(user) else {
+                    self.bounce(&header, StanzaError::ServiceUnavailable, "");
+                    return;
+                };
+                let bare = format!("{}@{}", user.name, self.domain);
+                let mut out = Vec::new();
+                header.write(&Rewrite::new().to(Some(&bare)), &mut out);
+                self.later.push_back(Later::Route(out.into()));
+            }
+            "iq" => self.bounce(&header, StanzaError::ServiceUnavailable, ""),
+            _ => {}
+        }
+    }
+
+    /// Fetches stored messages if there are any and a session takes them.
+    pub(crate) fn fetch_stored(&mut self, key: Key) {
+        let Some(user) = self.users.get_mut(key) else {
+            return;
+        };
+        let waiting = user.data.as_ref().is_some_and(|data| data.has_waiting());
+        if !waiting || user.busy {
+            return;
+        }
+        let takes = user.sessions.iter().any(|key| {
+            self.sessions
+                .get(*key)
+                .is_some_and(|session| session.takes_messages() && session.connection.is_some())
+        });
+        if takes {
+            // Everything else for the user waits, so that what comes now does
+            // not overtake what was stored.
+            user.busy = true;
+            self.step(key, Step::Offline);
+        }
+    }
+
+    /// Stored messages were read: they go to the session that takes messages.
+    pub(crate) fn deliver_stored(&mut self, user: Key, rows: Vec<OfflineRow>) {
+        let Some(session) = self.best_session(user) else {
+            return;
+        };
+        let Some(data) = self.users.get_mut(user).and_then(|user| user.data.as_mut()) else {
+            return;
+        };
+        let mut sequences = Vec::new();
+        let mut stanzas = Vec::new();
+        for row in rows {
+            if data.in_delivery.contains(&row.sequence) {
+                continue;
+            }
+            data.in_delivery.push(row.sequence);
+            sequences.push(row.sequence);
+            let delay = stanza::delay(&self.domain, &row.stamp);
+            stanzas.push(stanza::with_child(row.stanza.as_bytes(), &delay));
+        }
+        if sequences.is_empty() {
+            return;
+        }
+        let managed = self
+            .sessions
+            .get(session)
+            .is_some_and(|session| session.management.is_some());
+        for (stanza, sequence) in stanzas.iter().zip(&sequences) {
+            self.deliver(session, stanza, Copy::Stored(*sequence));
+        }
+        if managed {
+            return;
+        }
+        // Without acknowledgements, written to the socket has to do.
+        self.last_mark += 1;
+        let token = self.last_mark;
+        let Some(known) = self.sessions.get_mut(session) else {
+            return;
+        };
+        known.marks.push((token, sequences));
+        if known.congested || !known.queue.is_empty() {
+            known.queue.push_back(Queued::Mark(token));
+        } else if let Some(connection) = known.connection {
+            let frame = ToComponent::Mark {
+                connection: connection.number,
+                token,
+            };
+            self.out.frame(connection.link, &frame);
+        }
+    }
+
+    /// Everything before a mark was written to the client's socket.
+    pub(crate) fn mark_reached(&mut self, key: Key, token: u64) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let user = session.user;
+        let mut done = Vec::new();
+        session.marks.retain_mut(|(known, sequences)| {
+            if *known == token {
+                done.append(sequences);
+            }
+            *known != token
+        });
+        if session.marks.is_empty() {
+            session.marks = Vec::new();
+        }
+        self.read_by_client(user, done.into_iter());
+    }
+
+    /// Stored messages reached the client: their rows are removed.
+    pub(crate) fn read_by_client(&mut self, user: Key, sequences: impl Iterator<Item = i64>) {
+        let Some(data) = self.users.get_mut(user).and_then(|user| user.data.as_mut()) else {
+            return;
+        };
+        let writes: Vec<_> = sequences
+            .filter(|sequence| data.forget(*sequence))
+            .map(Write::RemoveOffline)
+            .collect();
+        if !writes.is_empty() {
+            self.commit(user, writes, Vec::new());
+        }
+    }
+
+    /// Stores a message for later, or says why not.
+    pub(crate) fn store_message(&mut self, key: Key, header: &Header<'_>) {
+        let (most, most_bytes) = (self.config.offline_messages, self.config.offline_bytes);
+        let stamp = stanza::stamp(self.now.unix);
+        let Some(data) = self.users.get_mut(key).and_then(|user| user.data.as_mut()) else {
+            return;
+        };
+        let Ok(stanza) = std::str::from_utf8(header.bytes()) else {
+            return;
+        };
+        if most == 0 {
+            self.bounce(header, StanzaError::ServiceUnavailable, "");
+            return;
+        }
+        if data.offline.len() >= most || data.offline_bytes + stanza.len() > most_bytes {
+            self.bounce(
+                header,
+                StanzaError::ResourceConstraint,
+                "Too many messages wait for this user already.",
+            );
+            return;
+        }
+        data.last_sequence += 1;
+        let row = OfflineRow {
+            sequence: data.last_sequence,
+            stanza: stanza.into(),
+            stamp: stamp.into(),
+        };
+        data.offline.push_back((row.sequence, stanza.len()));
+        data.offline_bytes += stanza.len();
+        let mut effects = vec![Effect::Stored(header.bytes().into())];
+        if let Some(receipt) = self.defer() {
+            effects.push(Effect::Settle(receipt));
+        }
+        self.commit(key, vec![Write::Offline(row)], effects);
+    }
+
+    /// The session that messages to the bare address reach first.
+    pub(crate) fn best_session(&self, user: Key) -> Option<Key> {
+        self.users
+            .get(user)?
+            .sessions
+            .iter()
+            .copied()
+            .filter_map(|key| Some((key, self.sessions.get(key)?)))
+            .filter(|(_, session)| session.takes_messages())
+            .max_by_key(|(_, session)| (session.priority, session.active))
+            .map(|(key, _)| key)
+    }
+}

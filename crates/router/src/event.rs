@@ -1,0 +1,195 @@
+//! What goes into the core and what comes out of it.
+
+use bytes::{Bytes, BytesMut};
+use xcp::{LinkId, ToComponent};
+
+use crate::rows::{OfflineRow, UserRows, Write};
+
+/// The time, twice: for intervals and for stamps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Milliseconds that only ever grow.
+    pub monotonic: u64,
+    /// Milliseconds since the Unix epoch.
+    pub unix: i64,
+}
+
+/// A client connection: a number on a component's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// The link.
+    pub link: LinkId,
+    /// The component's number for the connection.
+    pub number: u64,
+}
+
+/// The database could not do it; the words say why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreFailure(pub String);
+
+/// What happens to the core.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A component connected.
+    LinkUp {
+        /// Its link.
+        link: LinkId,
+        /// Id of its service.
+        component: String,
+    },
+    /// A link ended, and every connection of it.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+    },
+    /// A frame from a component.
+    Frame {
+        /// Its link.
+        link: LinkId,
+        /// The frame.
+        frame: xcp::ToRouter,
+    },
+    /// Answer to [`StoreRequest::Load`]; `None` when there is no such user.
+    Loaded {
+        /// The user.
+        user: Box<str>,
+        /// The user's rows.
+        rows: Result<Option<UserRows>, StoreFailure>,
+    },
+    /// Answer to [`StoreRequest::Write`].
+    Written {
+        /// The user.
+        user: Box<str>,
+        /// Whether the rows are durable now.
+        result: Result<(), StoreFailure>,
+    },
+    /// Answer to [`StoreRequest::Offline`].
+    Offline {
+        /// The user.
+        user: Box<str>,
+        /// The stored messages in order.
+        rows: Result<Vec<OfflineRow>, StoreFailure>,
+    },
+    /// Answer to [`StoreRequest::VCard`].
+    VCard {
+        /// The user.
+        user: Box<str>,
+        /// The `<vCard/>` element.
+        xml: Result<Option<String>, StoreFailure>,
+    },
+    /// A user was added, changed or removed by an administrator.
+    UserChanged {
+        /// The user.
+        user: Box<str>,
+        /// Whether the user exists and may sign in.
+        enabled: bool,
+    },
+    /// Settings changed.
+    Configured(crate::Config),
+    /// Time went on; timers that are due fire.
+    Tick,
+    /// The service stops: every stream is closed, what is undelivered stored.
+    Shutdown,
+}
+
+/// What the core wants from the database. At most one request of a user is
+/// under way; the next comes only after its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreRequest {
+    /// Read a user's rows.
+    Load {
+        /// The user.
+        user: Box<str>,
+    },
+    /// Write rows in one transaction. Writing them again does no harm.
+    Write {
+        /// The user.
+        user: Box<str>,
+        /// The rows.
+        writes: Vec<Write>,
+    },
+    /// Read a user's stored messages.
+    Offline {
+        /// The user.
+        user: Box<str>,
+    },
+    /// Read a user's vCard.
+    VCard {
+        /// The user.
+        user: Box<str>,
+    },
+}
+
+/// What the real-time stores are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Soft {
+    /// A session began, changed or was resumed.
+    Session {
+        /// Full address.
+        jid: Box<str>,
+        /// The client's address and port.
+        peer: Box<str>,
+        /// Milliseconds since the Unix epoch when it began.
+        since: i64,
+        /// Whether a client is connected; otherwise it may come back.
+        connected: bool,
+    },
+    /// A session ended.
+    SessionEnded {
+        /// Full address.
+        jid: Box<str>,
+    },
+    /// Presence of a session.
+    Presence {
+        /// Full address.
+        jid: Box<str>,
+        /// The presence stanza; `None` when unavailable.
+        stanza: Option<Box<[u8]>>,
+    },
+}
+
+/// What the core wants done. Gathered over many events, then carried out.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// Encoded frames for each link that has some.
+    pub links: Vec<(LinkId, BytesMut)>,
+    /// Requests to the database.
+    pub store: Vec<StoreRequest>,
+    /// News for the real-time stores.
+    pub soft: Vec<Soft>,
+    /// Links whose component broke the protocol, with the reason.
+    pub broken: Vec<(LinkId, &'static str)>,
+}
+
+impl Actions {
+    /// Where frames for a link are encoded to.
+    pub(crate) fn link(&mut self, link: LinkId) -> &mut BytesMut {
+        // There are a handful of links at most.
+        let at = match self.links.iter().position(|(known, _)| *known == link) {
+            Some(at) => at,
+            None => {
+                self.links.push((link, BytesMut::new()));
+                self.links.len() - 1
+            }
+        };
+        &mut self.links[at].1
+    }
+
+    pub(crate) fn element(&mut self, to: ConnectionId, pieces: &[&[u8]]) {
+        ToComponent::encode_element(self.link(to.link), to.number, pieces);
+    }
+
+    pub(crate) fn frame(&mut self, link: LinkId, frame: &ToComponent) {
+        use xcp::Frame;
+        frame.encode(self.link(link));
+    }
+
+    pub(crate) fn close(&mut self, connection: ConnectionId, last: Vec<u8>) {
+        let frame = ToComponent::Close {
+            connection: connection.number,
+            last: Bytes::from(last),
+        };
+        self.frame(connection.link, &frame);
+    }
+}

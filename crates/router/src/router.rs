@@ -1,0 +1,491 @@
+//! The core: events go in, actions come out. No I/O, no clock.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use xcp::{LinkId, ToComponent, ToRouter};
+use xmpp::{Condition, Header, StreamError};
+
+use crate::Config;
+use crate::address::Address;
+use crate::event::{Actions, ConnectionId, Event, Time};
+use crate::session::Session;
+use crate::slab::{Key, Slab};
+use crate::stanza::{self, StanzaError};
+use crate::stats::Stats;
+use crate::user::{Held, Receipt, User};
+
+/// Most events that may wait for one user.
+const HELD: usize = 2000;
+
+/// A connection that signed in.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    /// No resource is bound yet.
+    Fresh { user: Key, peer: Box<str> },
+    /// It carries a session.
+    Bound(Key),
+}
+
+/// What is done at the end of an event, so that nothing recurses.
+#[derive(Debug)]
+pub(crate) enum Later {
+    /// Route a stanza with `from` and `to`.
+    Route(Box<[u8]>),
+    /// Find a new place for a message that its session could not take.
+    Reroute(Key, Box<[u8]>),
+    /// Handle what waits for a user.
+    Drain(Key),
+    /// End a session whose queue is full.
+    Overflow(Key),
+}
+
+/// Who is to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Session(Key),
+    User(Key),
+}
+
+/// Where a stanza goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The router itself.
+    Server,
+    /// A user of the domain.
+    Account,
+    /// A host that a component serves.
+    Host(LinkId),
+    /// Nowhere that is known here.
+    Remote,
+}
+
+/// A source of random numbers.
+pub type Random = Box<dyn FnMut() -> u64 + Send>;
+
+/// The router's core.
+pub struct Router {
+    pub(crate) domain: Arc<str>,
+    pub(crate) config: Config,
+    pub(crate) users: Slab<User>,
+    pub(crate) names: HashMap<Arc<str>, Key>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) connections: HashMap<ConnectionId, Connection>,
+    pub(crate) hosts: HashMap<Box<str>, LinkId>,
+    pub(crate) timers: BTreeSet<(u64, Timer)>,
+    pub(crate) random: Random,
+    pub(crate) out: Actions,
+    pub(crate) now: Time,
+    pub(crate) started: u64,
+    /// The stanza being handled, if its session counts.
+    pub(crate) current: Option<Receipt>,
+    pub(crate) later: VecDeque<Later>,
+    /// Buffer for the stanza being sent on.
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) last_mark: u64,
+    pub(crate) stopping: bool,
+    pub(crate) stats: Stats,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router")
+            .field("domain", &self.domain)
+            .field("users", &self.users.len())
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Router {
+    /// A router for `domain`, with nobody there.
+    pub fn new(domain: &str, config: Config, random: Random, now: Time) -> Self {
+        Self {
+            domain: domain.into(),
+            config,
+            users: Slab::default(),
+            names: HashMap::new(),
+            sessions: Slab::default(),
+            connections: HashMap::new(),
+            hosts: HashMap::new(),
+            timers: BTreeSet::new(),
+            random,
+            out: Actions::default(),
+            now,
+            started: now.monotonic,
+            current: None,
+            later: VecDeque::new(),
+            scratch: Vec::new(),
+            last_mark: 0,
+            stopping: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Handles one event. What is to be done is added to `out`.
+    pub fn handle(&mut self, event: Event, now: Time, out: &mut Actions) {
+        self.now = now;
+        std::mem::swap(&mut self.out, out);
+        match event {
+            Event::Frame { link, frame } => self.frame(link, frame),
+            Event::LinkUp { link, component } => {
+                tracing::info!(link, component, "A component connected.");
+            }
+            Event::LinkDown { link } => self.link_down(link),
+            Event::Loaded { user, rows } => self.loaded(&user, rows),
+            Event::Written { user, result } => self.written(&user, result),
+            Event::Offline { user, rows } => self.fetched(&user, rows),
+            Event::VCard { user, xml } => self.vcard_read(&user, xml),
+            Event::UserChanged { user, enabled } => self.user_changed(&user, enabled),
+            Event::Configured(config) => self.config = config,
+            Event::Tick => {}
+            Event::Shutdown => self.shut_down(),
+        }
+        self.fire();
+        while let Some(later) = self.later.pop_front() {
+            match later {
+                Later::Route(stanza) => self.route(&stanza, None),
+                Later::Reroute(user, stanza) => self.reroute(user, &stanza),
+                Later::Drain(user) => self.drain(user),
+                Later::Overflow(session) => self.overflow(session),
+            }
+        }
+        std::mem::swap(&mut self.out, out);
+    }
+
+    /// When [`Event::Tick`] is due at the latest, in monotonic milliseconds.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Whether nothing waits for the database any more.
+    pub fn is_settled(&self) -> bool {
+        self.users.iter().all(|(_, user)| {
+            !user.busy
+                && user
+                    .journal
+                    .as_ref()
+                    .is_none_or(|journal| journal.is_idle())
+        })
+    }
+
+    /// Names of the users in memory.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
+    }
+
+    /// Figures for the counters.
+    pub fn stats(&self) -> Stats {
+        let connected = |session: &&Session| session.connection.is_some();
+        Stats {
+            sessions: self.sessions.len(),
+            sessions_connected: self
+                .sessions
+                .iter()
+                .map(|(_, session)| session)
+                .filter(connected)
+                .count(),
+            users_loaded: self.users.len(),
+            ..self.stats
+        }
+    }
+
+    fn frame(&mut self, link: LinkId, frame: ToRouter) {
+        match frame {
+            ToRouter::Element {
+                connection: number,
+                element,
+            } => self.element(ConnectionId { link, number }, element),
+            ToRouter::Authenticated {
+                connection: number,
+                user,
+                peer,
+                secure: _,
+            } => self.authenticated(ConnectionId { link, number }, &user, peer.into()),
+            ToRouter::Closed {
+                connection: number,
+                clean,
+            } => self.connection_ended(ConnectionId { link, number }, clean),
+            ToRouter::Congested { connection: number } => {
+                if let Some(key) = self.session_of(ConnectionId { link, number })
+                    && let Some(session) = self.sessions.get_mut(key)
+                {
+                    session.congested = true;
+                }
+            }
+            ToRouter::Relieved { connection: number } => {
+                if let Some(key) = self.session_of(ConnectionId { link, number }) {
+                    self.relieved(key);
+                }
+            }
+            ToRouter::Written {
+                connection: number,
+                token,
+            } => {
+                if let Some(key) = self.session_of(ConnectionId { link, number }) {
+                    self.mark_reached(key, token);
+                }
+            }
+            ToRouter::Serve { host } => {
+                let host: Box<str> = host.to_ascii_lowercase().into();
+                if *host == *self.domain {
+                    self.break_link(link, "a component wants to serve the router's own domain");
+                } else {
+                    self.hosts.insert(host, link);
+                }
+            }
+            ToRouter::Stanza { element } => self.component_stanza(link, &element),
+            ToRouter::Hello { .. } => self.break_link(link, "Hello came twice"),
+        }
+    }
+
+    /// The session on a connection. Frames of ended connections cross ours.
+    pub(crate) fn session_of(&self, connection: ConnectionId) -> Option<Key> {
+        match self.connections.get(&connection) {
+            Some(Connection::Bound(key)) => Some(*key),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn break_link(&mut self, link: LinkId, reason: &'static str) {
+        self.out.broken.push((link, reason));
+    }
+
+    fn link_down(&mut self, link: LinkId) {
+        let lost: Vec<_> = self
+            .connections
+            .keys()
+            .filter(|connection| connection.link == link)
+            .copied()
+            .collect();
+        if !lost.is_empty() {
+            tracing::warn!(
+                link,
+                connections = lost.len(),
+                "A component's link ended; its sessions may resume."
+            );
+        }
+        for connection in lost {
+            self.connection_ended(connection, false);
+        }
+        self.hosts.retain(|_, served| *served != link);
+        self.out.links.retain(|(known, _)| *known != link);
+    }
+
+    fn component_stanza(&mut self, link: LinkId, element: &Bytes) {
+        let Ok(header) = Header::parse(element) else {
+            self.break_link(link, "a component sent something that is no element");
+            return;
+        };
+        let from = header.from().map(|from| from.get());
+        let address = from.and_then(|from| Address::read(from, &self.domain));
+        let serves = address.is_some_and(|address| self.hosts.get(address.domain()) == Some(&link));
+        if !serves || stanza::stanza_name(&header).is_none() || header.to().is_none() {
+            self.break_link(
+                link,
+                "a component sent a stanza of a host that it does not serve",
+            );
+            return;
+        }
+        self.route(element, None);
+    }
+
+    /// An element of a client. What cannot be handled yet waits in order.
+    fn element(&mut self, connection: ConnectionId, element: Bytes) {
+        let user = match self.connections.get(&connection) {
+            Some(Connection::Bound(key)) => self.sessions.get(*key).map(|session| session.user),
+            Some(Connection::Fresh { user, .. }) => Some(*user),
+            None => None,
+        };
+        let Some(key) = user else { return };
+        let Some(user) = self.users.get_mut(key) else {
+            return;
+        };
+        if user.is_ready() && user.held.is_empty() {
+            self.element_now(connection, &element);
+        } else if user.held.len() < HELD {
+            // A copy: the buffer it came in is shared with other frames.
+            let element = Bytes::copy_from_slice(&element);
+            user.held.push_back(Held::Element(connection, element));
+        } else {
+            let error = StreamError::new(
+                Condition::ResourceConstraint,
+                "Too much waits for the database.",
+            );
+            self.end_connection(connection, error);
+        }
+    }
+
+    pub(crate) fn element_now(&mut self, connection: ConnectionId, element: &[u8]) {
+        match self.connections.get(&connection) {
+            Some(Connection::Bound(key)) => self.session_element(*key, element),
+            Some(Connection::Fresh { .. }) => self.fresh_element(connection, element),
+            None => {}
+        }
+    }
+
+    /// Handles what waited for a user, until something makes it wait again.
+    fn drain(&mut self, key: Key) {
+        while let Some(user) = self.users.get_mut(key)
+            && user.is_ready()
+            && let Some(held) = user.held.pop_front()
+        {
+            match held {
+                Held::Element(connection, element) => self.element_now(connection, &element),
+                Held::Stanza(stanza, receipt) => {
+                    if let Ok(header) = Header::parse(&stanza) {
+                        self.current = receipt;
+                        self.stanza_to_user(key, &header);
+                        self.current = None;
+                    }
+                    self.settle(receipt);
+                }
+            }
+        }
+        if let Some(user) = self.users.get_mut(key)
+            && user.held.is_empty()
+        {
+            user.held = VecDeque::new();
+        }
+        self.rest(key);
+    }
+
+    /// Where an address leads.
+    pub(crate) fn place(&self, address: &Address<'_>) -> Place {
+        if address.domain() == &*self.domain {
+            if address.node().is_some() {
+                Place::Account
+            } else {
+                Place::Server
+            }
+        } else {
+            self.hosts
+                .get(address.domain())
+                .map_or(Place::Remote, |link| Place::Host(*link))
+        }
+    }
+
+    pub(crate) fn read<'a>(&self, text: Cow<'a, str>) -> Option<Address<'a>> {
+        Address::read(text, &self.domain)
+    }
+
+    /// Routes a stanza that has `from` and `to`.
+    pub(crate) fn route(&mut self, bytes: &[u8], receipt: Option<Receipt>) {
+        let Ok(header) = Header::parse(bytes) else {
+            return;
+        };
+        let Some(address) = header.to().and_then(|to| self.read(to.get())) else {
+            return;
+        };
+        match self.place(&address) {
+            Place::Server => self.stanza_to_server(&header),
+            Place::Account => {
+                let node = address.node().unwrap_or_default();
+                self.stanza_to_account(node, &header, receipt);
+            }
+            Place::Host(link) => {
+                let element = Bytes::copy_from_slice(&stanza::with_namespace(&header));
+                self.out.frame(link, &ToComponent::Stanza { element });
+            }
+            Place::Remote => self.bounce(&header, StanzaError::RemoteServerNotFound, ""),
+        }
+    }
+
+    /// A stanza for a user of the domain, who may have to be loaded first.
+    pub(crate) fn stanza_to_account(
+        &mut self,
+        node: &str,
+        header: &Header<'_>,
+        receipt: Option<Receipt>,
+    ) {
+        let key = self.user(node);
+        let Some(user) = self.users.get_mut(key) else {
+            return;
+        };
+        if user.is_ready() && user.held.is_empty() {
+            self.stanza_to_user(key, header);
+        } else if user.held.len() < HELD {
+            let stanza = header.bytes().into();
+            let receipt = receipt.or_else(|| self.defer());
+            if let Some(user) = self.users.get_mut(key) {
+                user.held.push_back(Held::Stanza(stanza, receipt));
+            }
+        } else {
+            self.bounce(
+                header,
+                StanzaError::ResourceConstraint,
+                "The server is busy.",
+            );
+        }
+    }
+
+    /// A stanza for a user who is loaded.
+    pub(crate) fn stanza_to_user(&mut self, key: Key, header: &Header<'_>) {
+        match header.name() {
+            "message" => self.message_to_user(key, header),
+            "presence" => self.presence_to_user(key, header),
+            _ => self.iq_to_user(key, header),
+        }
+    }
+
+    /// Sends an error back, if the stanza may have one.
+    pub(crate) fn bounce(&mut self, header: &Header<'_>, error: StanzaError, text: &str) {
+        if !stanza::may_bounce(header) {
+            return;
+        }
+        let Some(from) = header.from().map(|from| from.get()) else {
+            return;
+        };
+        if let Some(reply) = stanza::error_reply(header, &from, error, text) {
+            self.later.push_back(Later::Route(reply.into()));
+        }
+    }
+
+    /// A user by name; one that is not known yet is loaded.
+    pub(crate) fn user(&mut self, name: &str) -> Key {
+        if let Some(key) = self.names.get(name) {
+            return *key;
+        }
+        let user = User::new(name);
+        let known = user.name.clone();
+        let key = self.users.insert(user);
+        self.names.insert(known, key);
+        self.out
+            .store
+            .push(crate::StoreRequest::Load { user: name.into() });
+        key
+    }
+
+    /// A loaded user with sessions, by bare address; nothing is loaded.
+    pub(crate) fn local_user(&self, bare: &str) -> Option<Key> {
+        let name = bare.strip_suffix(&*self.domain)?.strip_suffix('@')?;
+        self.names.get(name).copied()
+    }
+
+    /// The stanza being handled is not done when the event is: it counts once
+    /// the receipt is settled.
+    pub(crate) fn defer(&mut self) -> Option<Receipt> {
+        let receipt = self.current?;
+        let management = self
+            .sessions
+            .get_mut(receipt.session)?
+            .management
+            .as_mut()?;
+        management.unhandled.push(receipt.number);
+        Some(receipt)
+    }
+
+    fn fire(&mut self) {
+        while let Some((due, timer)) = self.timers.first().copied()
+            && due <= self.now.monotonic
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Session(key) => self.session_timer(key, due),
+                Timer::User(key) => self.user_timer(key),
+            }
+        }
+    }
+}

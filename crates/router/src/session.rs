@@ -1,0 +1,209 @@
+//! A client's session, from resource binding to its end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::event::ConnectionId;
+use crate::slab::Key;
+
+/// Something that waits to go out on a congested connection.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    /// A stanza.
+    Stanza(Box<[u8]>),
+    /// A mark, behind stored messages that were delivered.
+    Mark(u64),
+}
+
+/// A session. What most sessions never need is behind a pointer.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) user: Key,
+    /// Full address.
+    pub(crate) jid: Arc<str>,
+    /// Length of the bare address in it.
+    pub(crate) bare: u16,
+    /// `None` while the client may come back and resume.
+    pub(crate) connection: Option<ConnectionId>,
+    /// The last available presence; `None` when unavailable.
+    pub(crate) presence: Option<Arc<[u8]>>,
+    pub(crate) priority: i8,
+    /// Asked for the roster: gets pushes.
+    pub(crate) interested: bool,
+    /// Asked for the block list: gets pushes.
+    pub(crate) blocks: bool,
+    pub(crate) carbons: bool,
+    /// The connection takes nothing for now.
+    pub(crate) congested: bool,
+    /// Addresses that got directed presence (RFC 6121, 4.6).
+    pub(crate) directed: Vec<Box<str>>,
+    pub(crate) management: Option<Box<Management>>,
+    /// Stanzas that wait for a congested connection; only without stream
+    /// management, which has a queue of its own.
+    pub(crate) queue: VecDeque<Queued>,
+    pub(crate) queue_bytes: usize,
+    /// Stored messages written behind these marks.
+    pub(crate) marks: Vec<(u64, Vec<i64>)>,
+    pub(crate) peer: Box<str>,
+    /// When it began, in Unix milliseconds.
+    pub(crate) since: i64,
+    /// When the client last sent something, monotonic.
+    pub(crate) active: u64,
+}
+
+impl Session {
+    pub(crate) fn bare(&self) -> &str {
+        &self.jid[..usize::from(self.bare)]
+    }
+
+    pub(crate) fn resource(&self) -> &str {
+        &self.jid[usize::from(self.bare) + 1..]
+    }
+
+    pub(crate) fn is_available(&self) -> bool {
+        self.presence.is_some()
+    }
+
+    /// Whether messages to the bare address may go here.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.is_available() && self.priority >= 0
+    }
+}
+
+/// Where else a delivered stanza is, should its session end before the client
+/// has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// Nowhere.
+    Only,
+    /// Other sessions of the user got it, too.
+    Shared,
+    /// In the database, under this sequence.
+    Stored(i64),
+}
+
+/// A stanza that the client has not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Unacked {
+    pub(crate) stanza: Box<[u8]>,
+    pub(crate) copy: Copy,
+}
+
+impl Unacked {
+    pub(crate) fn stored(&self) -> Option<i64> {
+        match self.copy {
+            Copy::Stored(sequence) => Some(sequence),
+            Copy::Only | Copy::Shared => None,
+        }
+    }
+}
+
+/// Stream management (XEP-0198) of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Management {
+    /// Random half of the id by which the session is resumed.
+    pub(crate) secret: u64,
+    pub(crate) resumable: bool,
+    /// Stanzas received since it was enabled, modulo 2^32.
+    pub(crate) received: u32,
+    /// Of those, the ones not handled yet.
+    pub(crate) unhandled: Vec<u32>,
+    /// The client asked for an answer that unhandled stanzas hold back.
+    pub(crate) answer_owed: bool,
+    /// Count of the last acknowledged stanza, modulo 2^32.
+    pub(crate) acked: u32,
+    /// What follows it.
+    pub(crate) unacked: VecDeque<Unacked>,
+    /// Bytes in `unacked`, without stored messages.
+    pub(crate) bytes: usize,
+    /// Stored messages in `unacked`.
+    pub(crate) stored: usize,
+    /// How many of `unacked` were written on this connection.
+    pub(crate) written: usize,
+    /// An acknowledgement was asked for and has not come.
+    pub(crate) asked: bool,
+    /// When a timer is due: to ask, to give the connection up, or to end the
+    /// session, by the state it is in.
+    pub(crate) due: Option<u64>,
+    /// A resumption that waits for unhandled stanzas: connection and its h.
+    pub(crate) resuming: Option<(ConnectionId, u32)>,
+}
+
+impl Management {
+    /// The count to tell the client: everything before the first stanza that
+    /// is not handled.
+    pub(crate) fn handled(&self) -> u32 {
+        // Counts wrap, so "first" is the one farthest behind.
+        self.unhandled
+            .iter()
+            .map(|number| self.received.wrapping_sub(*number))
+            .max()
+            .map_or(self.received, |behind| {
+                self.received.wrapping_sub(behind).wrapping_sub(1)
+            })
+    }
+
+    /// Takes the client's count. Returns what is acknowledged by it, or how
+    /// many were sent if the count claims more.
+    pub(crate) fn acknowledge(&mut self, count: u32) -> Result<Vec<Unacked>, u32> {
+        let number = count.wrapping_sub(self.acked) as usize;
+        if number > self.unacked.len() {
+            let sent = u32::try_from(self.unacked.len()).unwrap_or(u32::MAX);
+            return Err(self.acked.wrapping_add(sent));
+        }
+        self.acked = count;
+        self.written = self.written.saturating_sub(number);
+        let done: Vec<_> = self.unacked.drain(..number).collect();
+        for unacked in &done {
+            match unacked.stored() {
+                Some(_) => self.stored -= 1,
+                None => self.bytes -= unacked.stanza.len(),
+            }
+        }
+        if self.unacked.is_empty() {
+            // An idle session keeps no buffer.
+            self.unacked = VecDeque::new();
+        }
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(count: u32, unacked: usize) -> Management {
+        Management {
+            acked: count,
+            unacked: (0..unacked)
+                .map(|_| Unacked {
+                    stanza: Box::default(),
+                    copy: Copy::Only,
+                })
+                .collect(),
+            ..Management::default()
+        }
+    }
+
+    #[test]
+    fn counts_wrap() {
+        let mut management = with(u32::MAX, 3);
+        assert_eq!(management.acknowledge(1).unwrap().len(), 2);
+        assert_eq!(management.acknowledge(1).unwrap().len(), 0);
+        assert_eq!(management.acknowledge(3).unwrap_err(), 2);
+        // A count that goes back claims nearly 2^32 stanzas.
+        assert_eq!(management.acknowledge(0).unwrap_err(), 2);
+    }
+
+    #[test]
+    fn the_first_unhandled_stanza_holds_the_count_back() {
+        let mut management = with(0, 0);
+        management.received = 2;
+        assert_eq!(management.handled(), 2);
+        // Numbers 0xffffffff, 0 and 1 came before number 2.
+        management.unhandled = vec![1, u32::MAX];
+        assert_eq!(management.handled(), u32::MAX - 1);
+        management.unhandled = vec![1];
+        assert_eq!(management.handled(), 0);
+    }
+}

@@ -1,0 +1,161 @@
+//! The core's requests, carried out by the database.
+
+use std::time::Duration;
+
+use database::tables::{self, BlockItem, EndUser, OfflineMessage, RosterItem, VCard};
+use database::{Database, Error, Transaction};
+use tokio::time::Instant;
+
+use crate::event::{Event, StoreFailure, StoreRequest};
+use crate::rows::{OfflineRow, RosterRow, Subscription, UserRows, Write};
+
+/// How long a request is tried again while the database is away: longer than
+/// its restart takes. Every request may be repeated without harm.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Carries a request out and tells the core how it went.
+pub(crate) async fn carry_out(database: Database, request: StoreRequest) -> Event {
+    match request {
+        StoreRequest::Load { user } => {
+            let rows = patiently(|| load(&database, &user)).await;
+            Event::Loaded { user, rows }
+        }
+        StoreRequest::Write { user, writes } => {
+            let result = patiently(|| write(&database, &user, &writes)).await;
+            Event::Written { user, result }
+        }
+        StoreRequest::Offline { user } => {
+            let rows = patiently(|| offline(&database, &user)).await;
+            Event::Offline { user, rows }
+        }
+        StoreRequest::VCard { user } => {
+            let xml = patiently(|| vcard(&database, &user)).await;
+            Event::VCard { user, xml }
+        }
+    }
+}
+
+/// Tries again while the database cannot be reached.
+async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, StoreFailure>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match request().await {
+            Err(Error::Unavailable(_)) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+            result => return result.map_err(|error| StoreFailure(error.to_string())),
+        }
+    }
+}
+
+async fn load(database: &Database, user: &str) -> Result<Option<UserRows>, Error> {
+    let Some(person) = database.get::<EndUser>(&[user]).await? else {
+        return Ok(None);
+    };
+    if !person.enabled {
+        return Ok(Some(UserRows::default()));
+    }
+    let key = [user];
+    let (roster, blocks, offline) = tokio::try_join!(
+        database.list::<RosterItem>(&key),
+        database.list::<BlockItem>(&key),
+        database.list::<OfflineMessage>(&key),
+    )?;
+    Ok(Some(UserRows {
+        enabled: true,
+        roster: roster.into_iter().map(contact).collect(),
+        blocks: blocks.into_iter().map(|item| item.jid.into()).collect(),
+        offline: offline
+            .into_iter()
+            .map(|message| (message.sequence, message.stanza.len()))
+            .collect(),
+    }))
+}
+
+async fn offline(database: &Database, user: &str) -> Result<Vec<OfflineRow>, Error> {
+    let mut rows: Vec<_> = database
+        .list::<OfflineMessage>(&[user])
+        .await?
+        .into_iter()
+        .map(|message| OfflineRow {
+            sequence: message.sequence,
+            stanza: message.stanza.into(),
+            stamp: message.stamp.into(),
+        })
+        .collect();
+    rows.sort_by_key(|row| row.sequence);
+    Ok(rows)
+}
+
+async fn vcard(database: &Database, user: &str) -> Result<Option<String>, Error> {
+    let card = database.get::<VCard>(&[user]).await?;
+    Ok(card.map(|card| card.xml))
+}
+
+async fn write(database: &Database, user: &str, writes: &[Write]) -> Result<(), Error> {
+    let mut transaction = Transaction::new();
+    for write in writes {
+        transaction = match write {
+            Write::Roster(row) => transaction.put(&item(user, row))?,
+            Write::RemoveRoster(contact) => transaction.delete::<RosterItem>(&[user, contact]),
+            Write::Block(jid) => transaction.put(&BlockItem {
+                owner: user.into(),
+                jid: jid.to_string(),
+            })?,
+            Write::Unblock(jid) => transaction.delete::<BlockItem>(&[user, jid]),
+            Write::Offline(row) => transaction.put(&OfflineMessage {
+                owner: user.into(),
+                sequence: row.sequence,
+                stanza: row.stanza.to_string(),
+                stamp: row.stamp.to_string(),
+            })?,
+            Write::RemoveOffline(sequence) => {
+                transaction.delete::<OfflineMessage>(&[user, &sequence.to_string()])
+            }
+            Write::VCard(xml) => transaction.put(&VCard {
+                owner: user.into(),
+                xml: xml.to_string(),
+            })?,
+        };
+    }
+    database.transact(transaction).await.map(|_| ())
+}
+
+fn item(user: &str, row: &RosterRow) -> RosterItem {
+    RosterItem {
+        owner: user.into(),
+        contact: row.contact.to_string(),
+        name: row.name.to_string(),
+        subscription: match row.subscription {
+            Subscription::None => tables::Subscription::None,
+            Subscription::To => tables::Subscription::To,
+            Subscription::From => tables::Subscription::From,
+            Subscription::Both => tables::Subscription::Both,
+        },
+        ask: row.ask,
+        approved: row.approved,
+        pending_in: row.pending_in.as_ref().map(ToString::to_string),
+        listed: row.listed,
+        groups: row.groups.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn contact(item: RosterItem) -> RosterRow {
+    RosterRow {
+        contact: item.contact.into(),
+        name: item.name.into(),
+        groups: item.groups.into_iter().map(Into::into).collect(),
+        subscription: match item.subscription {
+            tables::Subscription::None => Subscription::None,
+            tables::Subscription::To => Subscription::To,
+            tables::Subscription::From => Subscription::From,
+            tables::Subscription::Both => Subscription::Both,
+        },
+        ask: item.ask,
+        approved: item.approved,
+        pending_in: item.pending_in.map(Into::into),
+        listed: item.listed,
+    }
+}

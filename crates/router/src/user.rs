@@ -1,0 +1,212 @@
+//! A user as far as the router knows one: loaded on demand, forgotten when
+//! idle.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::event::ConnectionId;
+use crate::rows::{RosterRow, UserRows, Write};
+use crate::slab::Key;
+
+/// Something that waits until its user can be looked at.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// An element of one of the user's own connections.
+    Element(ConnectionId, Bytes),
+    /// A stanza for the user, with `from` and `to`.
+    Stanza(Box<[u8]>, Option<Receipt>),
+}
+
+/// A received stanza that counts as handled only when this is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub(crate) session: Key,
+    pub(crate) number: u32,
+}
+
+/// What is to happen when a write is durable.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Answer a request of a session: the reply if it worked, else an error
+    /// to `request`.
+    Reply {
+        session: Key,
+        reply: Box<[u8]>,
+        request: Box<[u8]>,
+    },
+    /// Send this to the user's sessions that asked for the roster.
+    PushRoster(Box<str>),
+    /// Send this to the user's sessions that asked for the block list.
+    PushBlocks(Box<[u8]>),
+    /// Route a stanza that has `from` and `to`.
+    Route(Box<[u8]>),
+    /// Deliver a stanza to the user's available sessions.
+    Deliver(Box<[u8]>),
+    /// Send the presence of the user's sessions to an address.
+    Introduce(Box<str>),
+    /// Tell an address that the user's sessions are unavailable.
+    Withdraw(Box<str>),
+    /// Ask for the presence of a contact on behalf of all sessions.
+    Probe(Box<str>),
+    /// A message was stored; bounce it if that failed.
+    Stored(Box<[u8]>),
+    /// The stanza is handled.
+    Settle(Receipt),
+}
+
+/// A step of a user's journal. Steps are carried out one after the other.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Write(Vec<Write>, Vec<Effect>),
+    Offline,
+    VCard(VCardRequest),
+}
+
+/// Who asked for a vCard.
+#[derive(Debug)]
+pub(crate) struct VCardRequest {
+    /// The request, with `from` and `to`.
+    pub(crate) request: Box<[u8]>,
+    /// A session to answer; otherwise the answer is routed to `from`.
+    pub(crate) session: Option<Key>,
+    pub(crate) receipt: Option<Receipt>,
+}
+
+/// Requests to the database, in order and one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) under_way: Option<Step>,
+    pub(crate) next: VecDeque<Step>,
+}
+
+impl Journal {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.next.is_empty()
+    }
+
+    /// Adds a write; it joins the one that waits last.
+    pub(crate) fn write(&mut self, writes: Vec<Write>, effects: Vec<Effect>) {
+        if let Some(Step::Write(all, wanted)) = self.next.back_mut()
+            && all.len() < 64
+        {
+            all.extend(writes);
+            wanted.extend(effects);
+            return;
+        }
+        self.next.push_back(Step::Write(writes, effects));
+    }
+}
+
+/// What is loaded of a user.
+#[derive(Debug, Default)]
+pub(crate) struct Data {
+    pub(crate) roster: BTreeMap<Box<str>, RosterRow>,
+    pub(crate) blocks: Vec<Box<str>>,
+    /// Sequence and size of each stored message, in order.
+    pub(crate) offline: VecDeque<(i64, usize)>,
+    pub(crate) offline_bytes: usize,
+    /// Highest sequence ever given, so that order survives removal.
+    pub(crate) last_sequence: i64,
+    /// Stored messages that a session has and that are not known to be read.
+    pub(crate) in_delivery: Vec<i64>,
+}
+
+impl Data {
+    pub(crate) fn new(rows: UserRows) -> Self {
+        let offline: VecDeque<_> = rows.offline.into();
+        Self {
+            roster: rows
+                .roster
+                .into_iter()
+                .map(|row| (row.contact.clone(), row))
+                .collect(),
+            blocks: rows.blocks,
+            offline_bytes: offline.iter().map(|(_, size)| size).sum(),
+            last_sequence: offline.back().map_or(0, |(sequence, _)| *sequence),
+            offline,
+            in_delivery: Vec::new(),
+        }
+    }
+
+    /// Whether stored messages wait that no session has.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.offline.len() > self.in_delivery.len()
+    }
+
+    /// Forgets a stored message; tells whether it was there.
+    pub(crate) fn forget(&mut self, sequence: i64) -> bool {
+        self.in_delivery.retain(|known| *known != sequence);
+        let Some(at) = self
+            .offline
+            .iter()
+            .position(|(known, _)| *known == sequence)
+        else {
+            return false;
+        };
+        if let Some((_, size)) = self.offline.remove(at) {
+            self.offline_bytes -= size;
+        }
+        true
+    }
+}
+
+/// A user.
+#[derive(Debug)]
+pub(crate) struct User {
+    /// Local part of the address.
+    pub(crate) name: Arc<str>,
+    /// `None` until loaded.
+    pub(crate) data: Option<Box<Data>>,
+    pub(crate) sessions: Vec<Key>,
+    /// Connections that signed in and have not bound a resource.
+    pub(crate) fresh: Vec<ConnectionId>,
+    pub(crate) journal: Option<Box<Journal>>,
+    pub(crate) held: VecDeque<Held>,
+    /// Rows are being read: everything else waits.
+    pub(crate) busy: bool,
+    /// Removed or disabled while being loaded.
+    pub(crate) gone: bool,
+    /// When nothing was going on any more; forgotten some time after that.
+    pub(crate) idle: Option<u64>,
+    /// When the last session ended, in Unix milliseconds.
+    pub(crate) last_seen: i64,
+}
+
+impl User {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            data: None,
+            sessions: Vec::new(),
+            fresh: Vec::new(),
+            journal: None,
+            held: VecDeque::new(),
+            busy: true,
+            gone: false,
+            idle: None,
+            last_seen: 0,
+        }
+    }
+
+    /// Whether events for the user can be handled now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.data.is_some() && !self.busy
+    }
+
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        self.journal.get_or_insert_default()
+    }
+}
+
+impl User {
+    /// Whether nothing keeps the user in memory.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_ready()
+            && self.sessions.is_empty()
+            && self.fresh.is_empty()
+            && self.held.is_empty()
+            && self.journal.is_none()
+    }
+}
