@@ -40,8 +40,7 @@ def _vm(*words: str) -> str:
 def measure(options: argparse.Namespace) -> dict:
     """Builds the release image, boots it twice and takes the readings in the second boot."""
     subprocess.run(["cargo", "build", "--release", "--package", "signalbox"], cwd=REPOSITORY, check=True)
-    subprocess.run([REPOSITORY / "scripts/build-root", "--binary", TARGET / "release/signalbox"], check=True)
-    subprocess.run([REPOSITORY / "scripts/build-image"], check=True)
+    subprocess.run([REPOSITORY / "scripts/build-image", "--release", "--unlocked"], check=True)
     try:
         _vm("up", "--fresh", "--firmware", options.firmware, "--answers", str(ANSWERS))
         _vm("down", "--keep")

@@ -199,7 +199,10 @@ def main() -> int:
         case "status":
             number = machine.pid()
             print(f"running, process {number}" if number else "not running")
-            for name, port in machine.state().get("ports", {}).items():
+            state = machine.state()
+            if state:
+                print(f"  firmware {state['firmware']}, memory {state['memory']}, acceleration {state['acceleration']}")
+            for name, port in state.get("ports", {}).items():
                 print(f"  {name:6} 127.0.0.1:{port}")
             return 0 if number else 3
         case "log":

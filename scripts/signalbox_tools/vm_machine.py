@@ -20,6 +20,8 @@ FIRMWARE_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 PORTS = {"ssh": 22, "http": 80, "https": 443, "xmpp": 5222, "xmpps": 5223, "web": 8443}
 """What is forwarded from a free port of the host's loopback, and to which port of the machine."""
 
+ATTEMPT_SECONDS = 15
+
 
 @dataclass(frozen=True)
 class Options:
@@ -193,7 +195,8 @@ class Machine:
             if self.pid() is None:
                 raise HostError(f"the virtual machine ended. Its console says:\n{self.tail()}")
             try:
-                status, out, error = self.execute(script, seconds=max(1.0, deadline - time.monotonic()))
+                # Not one long wait: a request that reaches a machine on its way down gets no answer.
+                status, out, error = self.execute(script, seconds=min(ATTEMPT_SECONDS, max(1.0, deadline - time.monotonic())))
             except HostError as trouble:
                 last = str(trouble)
                 time.sleep(0.5)
