@@ -1,1 +1,181 @@
 //! Connections of XMPP clients: TCP, TLS, stream negotiation and framing.
+//!
+//! A client is taken as far as its SASL success and the features that follow;
+//! from there on the router has it, and this service only cuts its stream into
+//! checked elements, passes them on, and writes what comes back. Sessions and
+//! stream management live in the router, so that nothing is lost with a
+//! connection, or with this whole service.
+//!
+//! Connections are divided among shards, one for each thread: a shard has
+//! listening sockets of its own (the system spreads connections over them) and
+//! a link of its own to the router, so that threads share nothing that they
+//! would have to wait for.
+
+mod admission;
+mod connection;
+mod session;
+mod settings;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod transport;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use database::Database;
+use service::Context;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
+use xcp::Link;
+
+use crate::admission::Admission;
+use crate::settings::Settings;
+use crate::shard::{Counters, Shard, keep_house};
+use crate::tls::Tls;
+
+/// Port where a client begins in plain text and must begin TLS.
+const PORT: u16 = 5222;
+/// Port where TLS comes first.
+const DIRECT_PORT: u16 = 5223;
+/// Clients that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+/// Runs the service until it is stopped.
+pub async fn serve(context: Context) -> anyhow::Result<()> {
+    let domain = context.node()?.domain;
+    let tls = Tls::load(&credentials()?)?;
+    let database = Database::connect(&context.paths().database_socket());
+    let settings = Settings::default();
+    let mut own = database.parameters(context.id());
+    let mut authentication = database.parameters("authentication-service");
+    tokio::select! {
+        () = async { tokio::join!(own.loaded(), authentication.loaded()); } => {}
+        () = context.stopping() => return Ok(()),
+    }
+    settings.update(&own, &authentication);
+    let follow = {
+        let settings = settings.clone();
+        async move {
+            loop {
+                tokio::select! {
+                    () = own.changed() => {}
+                    () = authentication.changed() => {}
+                }
+                settings.update(&own, &authentication);
+            }
+        }
+    };
+    let manager = Manager {
+        counters: Counters::new(context.perf()),
+        admission: Admission::default(),
+        context,
+        domain,
+        tls,
+        settings,
+    };
+    tokio::select! {
+        result = manager.run() => result,
+        () = follow => Ok(()),
+    }
+}
+
+/// The folder of our certificate and key.
+fn credentials() -> anyhow::Result<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY")
+        .map(PathBuf::from)
+        .context("CREDENTIALS_DIRECTORY is not set; the unit's LoadCredential= lines set it")
+}
+
+/// What all shards share.
+#[derive(Clone, Debug)]
+struct Manager {
+    context: Context,
+    domain: String,
+    tls: Tls,
+    settings: Settings,
+    counters: Counters,
+    admission: Admission,
+}
+
+impl Manager {
+    async fn run(self) -> anyhow::Result<()> {
+        let listeners = [(listen(PORT)?, false), (listen(DIRECT_PORT)?, true)];
+        self.run_shard(listeners).await
+    }
+
+    /// Runs one shard with these listeners, until the service is stopped.
+    async fn run_shard(self, listeners: [(TcpListener, bool); 2]) -> anyhow::Result<()> {
+        let paths = self.context.paths();
+        let shard = Shard::new(
+            &self.domain,
+            self.tls,
+            self.settings,
+            self.counters,
+            authentication::Client::connect(&paths.authentication_socket()),
+            self.admission,
+        );
+        let link = Link::open(&paths.router_socket(), self.context.id(), instance());
+        let mut following = JoinSet::new();
+        following.spawn(shard.clone().follow(link));
+        following.spawn(report(self.context.clone(), shard.clone()));
+        let mut accepting = JoinSet::new();
+        for (listener, direct) in listeners {
+            accepting.spawn(shard.clone().accept(listener, direct));
+        }
+        let heartbeat = self.context.heartbeat("connections");
+        keep_house(&shard, self.context.stop_token(), || heartbeat.tick()).await;
+        // No new connection; then an end for those there are, while the link
+        // still carries what they have to tell.
+        drop(accepting);
+        shard.close().await;
+        Ok(())
+    }
+}
+
+/// Says when the service serves, and when it does not.
+async fn report(context: Context, shard: Arc<Shard>) {
+    let mut clock = tokio::time::interval(Duration::from_millis(50));
+    let mut was = None;
+    loop {
+        clock.tick().await;
+        let up = shard.is_up();
+        if was == Some(up) {
+            continue;
+        }
+        was = Some(up);
+        if !up {
+            context.status("Waits for the router.");
+        } else if context.is_ready() {
+            context.status("Serving XMPP clients.");
+        } else {
+            context.ready("Serving XMPP clients.");
+        }
+    }
+}
+
+/// A number that differs at each start.
+fn instance() -> u64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
+        ^ u64::from(std::process::id())
+}
+
+/// Listens for IPv6 and IPv4 alike, or for IPv4 alone where there is no IPv6.
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let bind = |socket: TcpSocket, address: SocketAddr| {
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    TcpSocket::new_v6()
+        .and_then(|socket| bind(socket, (Ipv6Addr::UNSPECIFIED, port).into()))
+        .or_else(|_| bind(TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, port).into()))
+        .with_context(|| format!("port {port} cannot be listened on; is another program there?"))
+}
