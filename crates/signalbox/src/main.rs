@@ -39,8 +39,11 @@ where
 /// Runs the service `id`, or says that there is none of that name.
 fn serve(id: &str) -> ExitCode {
     match id {
+        "database" => run(id, &Threads::One, database::serve),
         "data-monitor" => run(id, &Threads::One, data_monitor::serve),
+        "log-partition-monitor" => run(id, &Threads::One, log_partition_monitor::serve),
         "supervisor" => run(id, &Threads::One, supervisor::serve),
+        "xmpp-router" => run(id, &Threads::One, router::serve),
         other => {
             eprintln!(
                 "signalbox: no service is called {other:?}; the units in \
