@@ -9,6 +9,9 @@ pub enum Error {
          next start of the database service"
     )]
     Corrupt(String),
+    /// Rows without a position: a load from a snapshot did not end.
+    #[error("the store was being filled from a snapshot and is not complete")]
+    Incomplete,
     /// The operating system refused, or the disk is full.
     #[error("the store could not be read or written: {0}. Check the disk's space and health")]
     Io(String),
@@ -17,7 +20,7 @@ pub enum Error {
 impl Error {
     /// Whether the content is damaged, so that only a rebuild helps.
     pub fn is_corruption(&self) -> bool {
-        matches!(self, Self::Corrupt(_))
+        matches!(self, Self::Corrupt(_) | Self::Incomplete)
     }
 }
 

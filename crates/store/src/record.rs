@@ -56,15 +56,21 @@ pub(crate) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
     value
 }
 
-/// The message stored at `key`, or an error when it is not what was written
-/// there.
-pub(crate) fn open<M: Message + Default>(key: &[u8], value: &[u8]) -> Result<M, Error> {
+/// Whether `value` is what was written at `key`.
+pub(crate) fn verify<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Error> {
     let Some((sum, content)) = value.split_first_chunk::<SUM>() else {
         return Err(damaged(key, "is too short"));
     };
     if *sum != checksum(key, content) {
         return Err(damaged(key, "fails its checksum"));
     }
+    Ok(content)
+}
+
+/// The message stored at `key`, or an error when it is not what was written
+/// there.
+pub(crate) fn open<M: Message + Default>(key: &[u8], value: &[u8]) -> Result<M, Error> {
+    let content = verify(key, value)?;
     M::decode(content).map_err(|_| damaged(key, "is not readable"))
 }
 

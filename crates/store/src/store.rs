@@ -374,8 +374,9 @@ impl Store {
         Ok(report)
     }
 
-    /// Hands out everything but the history as raw pairs, in a state of one
-    /// moment: the content of a snapshot.
+    /// Hands out everything but the history as raw pairs, of one moment: the
+    /// content of a snapshot. The position comes last, so that an engine that
+    /// was filled with them only in part is not taken for a store.
     pub fn dump<E: From<Error>>(
         &self,
         mut take: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
@@ -384,6 +385,8 @@ impl Store {
         for (from, to) in [(b"d", b"e"), (b"r", b"s")] {
             for pair in self.backend.scan(from, to) {
                 let (key, value) = pair?;
+                // Damage must not spread to snapshots and other nodes.
+                record::verify(&key, &value)?;
                 take(&key, &value)?;
             }
         }
@@ -392,28 +395,6 @@ impl Store {
         meta.history_bytes = 0;
         take(META, &record::seal(META, &meta))?;
         Ok(meta.applied)
-    }
-
-    /// Fills an empty engine with what [`Store::dump`] handed out. The
-    /// position comes last, so that an interrupted load is no valid store.
-    pub fn load<E: From<Error>>(
-        backend: &dyn Backend,
-        pairs: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
-    ) -> Result<(), E> {
-        let mut batch = Batch::default();
-        let mut size = 0;
-        for pair in pairs {
-            let (key, value) = pair?;
-            size += key.len() + value.len();
-            batch.insert(key, value);
-            if size > 1 << 20 {
-                backend.commit(std::mem::take(&mut batch))?;
-                size = 0;
-            }
-        }
-        backend.commit(batch)?;
-        backend.flush()?;
-        Ok(())
     }
 
     /// Begins a new history: watchers read again instead of continuing.

@@ -1,0 +1,280 @@
+//! What the log is applied to: the node's replica, and its snapshots.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, Snapshot};
+use store::{Backend, HistoryLimits, Position, SledBackend, Store};
+use tokio::sync::watch;
+
+use crate::snapshot::{
+    Known, SnapshotError, SnapshotFile, Snapshots, read_file, read_position, verify,
+};
+use crate::types::{
+    Config, Entry, LogId, Response, SnapshotMeta, StorageError, StorageIOError, StoredMembership,
+    to_json,
+};
+
+const PREFIX: &str = "replica-";
+
+/// The node's replica. It is replaced as a whole when a snapshot of another
+/// node is taken over: do not hold on to [`Replica::store`] for long.
+#[derive(Debug)]
+pub struct Replica {
+    folder: PathBuf,
+    cache: u64,
+    limits: HistoryLimits,
+    store: RwLock<Arc<Store>>,
+    revision: watch::Sender<u64>,
+    building: AtomicBool,
+}
+
+impl Replica {
+    pub(crate) fn new(folder: &Path, cache: u64, limits: HistoryLimits, store: Store) -> Self {
+        let revision = watch::Sender::new(store.revision());
+        Self {
+            folder: folder.into(),
+            cache,
+            limits,
+            store: RwLock::new(Arc::new(store)),
+            revision,
+            building: AtomicBool::new(false),
+        }
+    }
+
+    /// The rows as they are.
+    pub fn store(&self) -> Arc<Store> {
+        self.store
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The revision, as it grows.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Whether a snapshot is being written or taken over.
+    pub fn is_building(&self) -> bool {
+        self.building.load(Ordering::Relaxed)
+    }
+
+    /// Fills a new folder from a snapshot, and answers the store in it.
+    pub(crate) fn load(
+        folder: &Path,
+        cache: u64,
+        limits: HistoryLimits,
+        snapshots: &Snapshots,
+        name: &str,
+    ) -> Result<Store, SnapshotError> {
+        let file = snapshots.file(name);
+        let disk = file.disk();
+        // The rows are believed only after the digest at the end of the file.
+        verify(disk, name)?;
+        let path = next_generation(folder)?;
+        let backend = SledBackend::open(&path, cache)?;
+        let mut rows = Loader::new(&backend);
+        read_file(disk, name, |key, value| Ok(rows.take(key, value)?))?;
+        rows.finish()?;
+        Ok(Store::open(Box::new(backend), limits, "")?)
+    }
+
+    fn take_over(&self, snapshots: &Snapshots, name: &str) -> Result<(), SnapshotError> {
+        let store = Self::load(&self.folder, self.cache, self.limits, snapshots, name)?;
+        let revision = store.revision();
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
+        self.revision.send_replace(revision);
+        Ok(())
+    }
+}
+
+/// Puts rows into an engine in batches of bounded size.
+struct Loader<'a> {
+    backend: &'a dyn Backend,
+    batch: store::Batch,
+    size: usize,
+}
+
+impl<'a> Loader<'a> {
+    fn new(backend: &'a dyn Backend) -> Self {
+        Self {
+            backend,
+            batch: store::Batch::default(),
+            size: 0,
+        }
+    }
+
+    fn take(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), store::Error> {
+        self.size += key.len() + value.len();
+        self.batch.insert(key, value);
+        if self.size > 1 << 20 {
+            self.size = 0;
+            self.backend.commit(std::mem::take(&mut self.batch))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), store::Error> {
+        self.backend.commit(self.batch)?;
+        self.backend.flush()
+    }
+}
+
+/// Folders of replicas below `folder`, the newest last.
+pub(crate) fn generations(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        if number.is_some_and(|number| number.parse::<u64>().is_ok()) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A folder for a replica that is newer than all there are.
+pub(crate) fn next_generation(folder: &Path) -> std::io::Result<PathBuf> {
+    let newest = generations(folder)?.pop();
+    let number = newest
+        .and_then(|path| {
+            path.file_name()?
+                .to_str()?
+                .strip_prefix(PREFIX)?
+                .parse::<u64>()
+                .ok()
+        })
+        .map_or(1, |number| number + 1);
+    Ok(folder.join(format!("{PREFIX}{number:06}")))
+}
+
+/// The state machine of the consensus engine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    replica: Arc<Replica>,
+    snapshots: Snapshots,
+}
+
+impl Machine {
+    pub(crate) fn new(replica: Arc<Replica>, snapshots: Snapshots) -> Self {
+        Self { replica, snapshots }
+    }
+
+    fn snapshot(&self, known: Known) -> Snapshot<Config> {
+        Snapshot {
+            meta: known.meta,
+            snapshot: Box::new(self.snapshots.file(&known.name)),
+        }
+    }
+
+    fn apply_one(&self, entry: Entry) -> Result<Response, store::Error> {
+        let store = self.replica.store();
+        let mut position = Position {
+            log_id: to_json(&entry.log_id),
+            ..store.applied()
+        };
+        position.index = entry.log_id.index;
+        match entry.payload {
+            EntryPayload::Blank => Ok(store.apply(position, None)?.0),
+            EntryPayload::Normal(command) => Ok(store.apply(position, Some(&command))?.0),
+            EntryPayload::Membership(membership) => {
+                position.membership =
+                    to_json(&StoredMembership::new(Some(entry.log_id), membership));
+                Ok(store.apply(position, None)?.0)
+            }
+        }
+    }
+}
+
+impl RaftStateMachine<Config> for Machine {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        read_position(&self.replica.store().applied())
+            .map_err(|error| StorageIOError::read_state_machine(&error).into())
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Response>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut responses = Vec::new();
+        for entry in entries {
+            let id = entry.log_id;
+            let response = self
+                .apply_one(entry)
+                .map_err(|error| StorageError::from(StorageIOError::apply(id, &error)))?;
+            responses.push(response);
+        }
+        let revision = self.replica.store().revision();
+        self.replica
+            .revision
+            .send_if_modified(|told| std::mem::replace(told, revision) != revision);
+        Ok(responses)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
+        Ok(Box::new(self.snapshots.incoming()))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<SnapshotFile>,
+    ) -> Result<(), StorageError> {
+        let machine = self.clone();
+        let wanted = meta.clone();
+        let done = aside(&self.replica, move || {
+            let found = verify(snapshot.disk(), snapshot.name())?;
+            if found.last_log_id != wanted.last_log_id {
+                let text = format!(
+                    "the snapshot {} is of another place than announced",
+                    snapshot.name()
+                );
+                return Err(crate::types::Damaged(text).into());
+            }
+            let known = machine.snapshots.keep(snapshot.name(), found)?;
+            machine.replica.take_over(&machine.snapshots, &known.name)
+        });
+        done.await
+            .map_err(|error| StorageIOError::write_snapshot(None, &error).into())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Config>>, StorageError> {
+        Ok(self.snapshots.newest().map(|known| self.snapshot(known)))
+    }
+}
+
+impl RaftSnapshotBuilder<Config> for Machine {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<Config>, StorageError> {
+        let machine = self.clone();
+        let built = aside(&self.replica, move || {
+            machine.snapshots.write(&machine.replica.store())
+        });
+        let known = built
+            .await
+            .map_err(|error| StorageError::from(StorageIOError::write_snapshot(None, &error)))?;
+        Ok(self.snapshot(known))
+    }
+}
+
+/// Runs work on snapshots beside the runtime's own threads.
+async fn aside<T: Send + 'static>(
+    replica: &Arc<Replica>,
+    work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
+) -> Result<T, SnapshotError> {
+    replica.building.store(true, Ordering::Relaxed);
+    let done = tokio::task::spawn_blocking(work).await;
+    replica.building.store(false, Ordering::Relaxed);
+    done.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+}

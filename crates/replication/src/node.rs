@@ -1,0 +1,539 @@
+//! A node: everything open, transactions in, facts out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::{BasicNode, RaftNetworkFactory, SnapshotPolicy};
+use prost::Message;
+use store::{Command, HistoryLimits, Outcome, Transaction};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::disk::{Disk, Folder};
+use crate::log::Log;
+use crate::machine::{Machine, Replica};
+use crate::recovery::{OpenError, Recovery, open};
+use crate::snapshot::Snapshots;
+use crate::types::{Config, Raft};
+
+/// Transactions that may wait for the next write.
+const WAITING: usize = 4096;
+/// Most transactions in one entry.
+const LARGEST_BATCH: usize = 1024;
+/// Above this size an entry takes no further transactions.
+const FULL_BATCH: usize = 4 << 20;
+
+/// How a node is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Number of this node in the cluster.
+    pub node: u64,
+    /// The folder of everything.
+    pub folder: PathBuf,
+    /// Where log and snapshots lie: the folder, but for tests.
+    pub disk: Arc<dyn Disk>,
+    /// Memory for cached pages of the replica, in bytes.
+    pub cache: u64,
+    /// How much history is kept.
+    pub history: HistoryLimits,
+    /// Whether a node without anything founds a cluster of its own; one that
+    /// does not waits to be taken into one.
+    pub found: bool,
+    /// Bytes of log after which a snapshot is written.
+    pub snapshot_bytes: u64,
+    /// Entries after which a snapshot is written.
+    pub snapshot_entries: u64,
+}
+
+impl Options {
+    /// A node of its own in `folder`, which exists.
+    pub fn new(node: u64, folder: PathBuf) -> Self {
+        Self {
+            node,
+            disk: Arc::new(Folder::new(&folder)),
+            folder,
+            cache: 32 << 20,
+            history: HistoryLimits::default(),
+            found: true,
+            snapshot_bytes: 32 << 20,
+            snapshot_entries: 20_000,
+        }
+    }
+}
+
+/// Why a transaction was not committed, or not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// Another node leads.
+    #[error("node {0} takes changes now, not this one; send them there")]
+    Elsewhere(String),
+    /// The node stops, or stopped because its disk failed.
+    #[error("this node takes no changes: {0}")]
+    Stopped(String),
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its number.
+    pub node: u64,
+    /// `leader`, `follower`, `learner`, `candidate` or `shutdown`.
+    pub role: String,
+    /// The term.
+    pub term: u64,
+    /// The last entry applied to the replica.
+    pub applied: u64,
+    /// The last entry of the log.
+    pub last_log: u64,
+    /// The newest snapshot; 0 when there is none.
+    pub snapshot: u64,
+    /// The last entry that was dropped.
+    pub purged: u64,
+    /// Whether a snapshot is being written or taken over.
+    pub building: bool,
+    /// The members of the cluster.
+    pub members: Vec<NodeMember>,
+    /// What stopped the node; empty while it runs.
+    pub fault: String,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeMember {
+    /// Its number.
+    pub node: u64,
+    /// Its address.
+    pub address: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Up to where it has the log, if this node leads.
+    pub matched: Option<u64>,
+}
+
+/// Counts since the node was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Successful transactions.
+    pub transactions: u64,
+    /// Transactions that changed nothing.
+    pub rejected: u64,
+    /// Entries written for them.
+    pub commits: u64,
+}
+
+struct Waiting {
+    transaction: Transaction,
+    answer: oneshot::Sender<Result<Outcome, CommitError>>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    transactions: AtomicU64,
+    rejected: AtomicU64,
+    commits: AtomicU64,
+}
+
+/// A running node.
+pub struct Node {
+    raft: Raft,
+    log: Log,
+    replica: Arc<Replica>,
+    snapshots: Snapshots,
+    recovery: Recovery,
+    options: Options,
+    queue: mpsc::Sender<Waiting>,
+    counters: Arc<Counters>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("node", &self.options.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Opens a node and waits until everything that its log holds is applied.
+    pub async fn open<N>(options: Options, network: N) -> Result<Self, OpenError>
+    where
+        N: RaftNetworkFactory<Config>,
+    {
+        let for_opening = options.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&for_opening))
+            .await
+            .map_err(|error| OpenError::Raft(error.to_string()))??;
+        let config = openraft::Config {
+            cluster_name: "signalbox".into(),
+            heartbeat_interval: 500,
+            election_timeout_min: 2000,
+            election_timeout_max: 4000,
+            // Snapshots are triggered below, by bytes as well as by entries,
+            // and the log is dropped up to the older of two snapshots.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
+            ..openraft::Config::default()
+        };
+        let config = config
+            .validate()
+            .map_err(|error| OpenError::Raft(error.to_string()))?;
+        let replica = Arc::new(opened.replica);
+        let machine = Machine::new(replica.clone(), opened.snapshots.clone());
+        let log = opened.log;
+        let (_, last) = log.ends();
+        let fatal = |error: openraft::error::Fatal<u64>| OpenError::Raft(error.to_string());
+        let raft = Raft::new(
+            options.node,
+            Arc::new(config),
+            network,
+            log.clone(),
+            machine,
+        )
+        .await
+        .map_err(fatal)?;
+        if options.found && last.is_none() && !raft.is_initialized().await.map_err(fatal)? {
+            let alone = BTreeMap::from([(options.node, BasicNode::default())]);
+            raft.initialize(alone)
+                .await
+                .map_err(|error| OpenError::Raft(error.to_string()))?;
+        }
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let counters = Arc::new(Counters::default());
+        let tasks = vec![
+            tokio::spawn(commit_batches(
+                raft.clone(),
+                waiting,
+                counters.clone(),
+                options.clone(),
+            )),
+            tokio::spawn(drop_log(raft.clone(), opened.snapshots.clone())),
+        ];
+        let node = Self {
+            raft,
+            log,
+            replica,
+            snapshots: opened.snapshots,
+            recovery: opened.recovery,
+            options,
+            queue,
+            counters,
+            tasks,
+        };
+        node.catch_up().await?;
+        Ok(node)
+    }
+
+    /// A voter that is alone elects itself at once, and applies its whole log:
+    /// only then do reads see every acknowledged write.
+    async fn catch_up(&self) -> Result<(), OpenError> {
+        let failed = |error: String| OpenError::Raft(error);
+        let this = self.options.node;
+        let alone = self
+            .raft
+            .with_raft_state(move |state| {
+                state
+                    .membership_state
+                    .effective()
+                    .membership()
+                    .voter_ids()
+                    .eq([this])
+            })
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        if !alone {
+            return Ok(());
+        }
+        self.raft
+            .trigger()
+            .elect()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let mut metrics = self.raft.metrics();
+        loop {
+            {
+                let now = metrics.borrow_and_update();
+                if let Err(fatal) = &now.running_state {
+                    return Err(failed(fatal.to_string()));
+                }
+                if now.current_leader == Some(this) {
+                    break;
+                }
+            }
+            metrics
+                .changed()
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+        }
+        // An entry of this term is applied behind everything before it.
+        let nothing = self.raft.client_write(Command::default()).await;
+        nothing.map_err(|error| failed(error.to_string()))?;
+        Ok(())
+    }
+
+    /// What was found and done when the node was opened.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// The consensus engine, for the interface between nodes.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Commits a transaction: answered when it is on disk and applied. What
+    /// waits together is written together.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, CommitError> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || CommitError::Stopped(self.facts().fault);
+        self.queue
+            .send(Waiting {
+                transaction,
+                answer,
+            })
+            .await
+            .map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// Where the node is.
+    pub fn facts(&self) -> Facts {
+        let metrics = self.raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let members = membership.nodes().map(|(id, node)| NodeMember {
+            node: *id,
+            address: node.addr.clone(),
+            voter: voters.contains(id),
+            matched: metrics
+                .replication
+                .as_ref()
+                .and_then(|all| all.get(id).copied().flatten())
+                .map(|id| id.index),
+        });
+        let index = |id: Option<crate::LogId>| id.map_or(0, |id| id.index);
+        Facts {
+            node: metrics.id,
+            role: format!("{:?}", metrics.state).to_lowercase(),
+            term: metrics.current_term,
+            applied: index(metrics.last_applied),
+            last_log: metrics.last_log_index.unwrap_or(0),
+            snapshot: index(metrics.snapshot),
+            purged: index(metrics.purged),
+            building: self.replica.is_building(),
+            members: members.collect(),
+            fault: metrics
+                .running_state
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Completes when the node stopped by itself, with the reason.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "the log stopped".into();
+            }
+        }
+    }
+
+    /// Counts since the node was opened.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            transactions: self.counters.transactions.load(Ordering::Relaxed),
+            rejected: self.counters.rejected.load(Ordering::Relaxed),
+            commits: self.counters.commits.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Bytes of the log's file and of the snapshots.
+    pub fn sizes(&self) -> (u64, u64) {
+        (
+            self.options.disk.size("log.redb").unwrap_or(0),
+            self.snapshots.size(),
+        )
+    }
+
+    /// Writes a snapshot now; answers the index that it reaches.
+    pub async fn snapshot(&self) -> Result<u64, CommitError> {
+        let stopped = |error: String| CommitError::Stopped(error);
+        let applied = self.facts().applied;
+        self.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|error| stopped(error.to_string()))?;
+        let mut metrics = self.raft.metrics();
+        loop {
+            {
+                let now = metrics.borrow_and_update();
+                if let Err(fatal) = &now.running_state {
+                    return Err(stopped(fatal.to_string()));
+                }
+                match now.snapshot {
+                    Some(id) if id.index >= applied => return Ok(id.index),
+                    _ => {}
+                }
+            }
+            metrics
+                .changed()
+                .await
+                .map_err(|error| stopped(error.to_string()))?;
+        }
+    }
+
+    /// Gives unused space of the log's file back. Changes wait meanwhile.
+    pub async fn compact(&self) -> Result<bool, CommitError> {
+        let log = self.log.clone();
+        let done = tokio::task::spawn_blocking(move || log.compact()).await;
+        let stopped = |error: String| CommitError::Stopped(error);
+        done.map_err(|error| stopped(error.to_string()))?
+            .map_err(|error| stopped(error.to_string()))
+    }
+
+    /// Has the replica rebuilt at the next opening.
+    pub fn order_rebuild(&self, reason: &str) -> std::io::Result<()> {
+        std::fs::write(self.options.folder.join("rebuild"), reason)
+    }
+
+    /// Stops in order: what was taken is committed, the replica is written out.
+    pub async fn close(self) -> Result<(), CommitError> {
+        let Self {
+            raft,
+            replica,
+            queue,
+            tasks,
+            ..
+        } = self;
+        drop(queue);
+        let mut tasks = tasks.into_iter();
+        if let Some(batches) = tasks.next() {
+            // Ends when the queue is empty.
+            let _ = batches.await;
+        }
+        tasks.for_each(|task| task.abort());
+        raft.shutdown()
+            .await
+            .map_err(|error| CommitError::Stopped(error.to_string()))?;
+        let flushed = tokio::task::spawn_blocking(move || replica.store().flush()).await;
+        let stopped = |error: String| CommitError::Stopped(error);
+        flushed
+            .map_err(|error| stopped(error.to_string()))?
+            .map_err(|error| stopped(error.to_string()))
+    }
+}
+
+/// Takes what waits, writes it as one entry, and answers each.
+async fn commit_batches(
+    raft: Raft,
+    mut queue: mpsc::Receiver<Waiting>,
+    counters: Arc<Counters>,
+    options: Options,
+) {
+    let mut waiting = Vec::new();
+    let (mut bytes, mut entries) = (0, 0);
+    while queue.recv_many(&mut waiting, LARGEST_BATCH).await > 0 {
+        while !waiting.is_empty() {
+            let (command, answers) = take_batch(&mut waiting);
+            bytes += command.encoded_len() as u64;
+            entries += 1;
+            match raft.client_write(command).await {
+                Ok(response) => {
+                    counters.commits.fetch_add(1, Ordering::Relaxed);
+                    for (answer, outcome) in answers.into_iter().zip(response.data) {
+                        let counter = if outcome.is_ok() {
+                            &counters.transactions
+                        } else {
+                            &counters.rejected
+                        };
+                        counter.fetch_add(1, Ordering::Relaxed);
+                        // One who no longer waits needs no answer.
+                        let _ = answer.send(Ok(outcome));
+                    }
+                }
+                Err(error) => {
+                    let error = commit_error(&error);
+                    for answer in answers {
+                        let _ = answer.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        if bytes > options.snapshot_bytes || entries > options.snapshot_entries {
+            (bytes, entries) = (0, 0);
+            // A node that stopped says so to the next transaction.
+            let _ = raft.trigger().snapshot().await;
+        }
+    }
+}
+
+type Answer = oneshot::Sender<Result<Outcome, CommitError>>;
+
+fn take_batch(waiting: &mut Vec<Waiting>) -> (Command, Vec<Answer>) {
+    let mut size = 0;
+    let fits = waiting.iter().position(|waiting| {
+        let full = size > FULL_BATCH;
+        size += waiting.transaction.encoded_len();
+        full
+    });
+    let count = fits.unwrap_or(waiting.len());
+    let mut command = Command::default();
+    let mut answers = Vec::with_capacity(count);
+    for Waiting {
+        transaction,
+        answer,
+    } in waiting.drain(..count)
+    {
+        command.transactions.push(transaction);
+        answers.push(answer);
+    }
+    (command, answers)
+}
+
+fn commit_error(error: &RaftError<u64, ClientWriteError<u64, BasicNode>>) -> CommitError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            let leader = forward
+                .leader_id
+                .map_or_else(|| "none yet".into(), |id| id.to_string());
+            CommitError::Elsewhere(leader)
+        }
+        other => CommitError::Stopped(other.to_string()),
+    }
+}
+
+/// Drops the log up to the older of the two snapshots.
+async fn drop_log(raft: Raft, snapshots: Snapshots) {
+    let mut metrics = raft.metrics();
+    let mut dropped = 0;
+    loop {
+        let newest = metrics
+            .borrow_and_update()
+            .snapshot
+            .map_or(0, |id| id.index);
+        let all = snapshots.all();
+        if all.len() == 2 && all[1].index() == newest && all[0].index() > dropped {
+            dropped = all[0].index();
+            if raft.trigger().purge_log(dropped).await.is_err() {
+                return;
+            }
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
