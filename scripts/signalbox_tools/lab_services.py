@@ -68,9 +68,17 @@ def has_signalbox() -> bool:
     return (UNITS / "signalbox-platform.target").exists()
 
 
+LIST = ("/usr/bin/signalbox", "cli", "utils", "service", "list", "--json")
+"""Asks a node for its services."""
+
+
 def of_supervisor(one: Node) -> list[Service] | None:
     """The supervisor's own list; None while it does not answer."""
-    listed = inside(one, "/usr/bin/signalbox", "cli", "utils", "service", "list", "--json")
+    return parse(inside(one, *LIST))
+
+
+def parse(listed: str | None) -> list[Service] | None:
+    """The supervisor's list from what the command line printed."""
     try:
         rows = json.loads(listed or "")["result"]["services"]
     except (json.JSONDecodeError, KeyError):

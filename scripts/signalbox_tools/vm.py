@@ -14,7 +14,7 @@ import tomllib
 import tty
 from pathlib import Path
 
-from . import host
+from . import host, lab_services
 from .host import HostError, say
 from .vm_machine import Machine, Options
 
@@ -79,24 +79,35 @@ def up(machine: Machine, arguments: argparse.Namespace) -> int:
         machine.wait_for(SET_UP, arguments.timeout)
         say(f"{time.monotonic() - started:6.1f} s  the node is set up")
         if machine.execute("test -x /usr/bin/signalbox", seconds=30)[0] == 0:
-            wait_services(machine, arguments.timeout)
+            wait_services(machine, arguments.timeout, started)
             say(f"{time.monotonic() - started:6.1f} s  all services are up")
     write_json(machine, answers)
     say(f"Written: {machine.folder / 'vm.json'}")
     return 0
 
 
-# Fails while a service that has to be up is not, and names the first ones.
-SERVICES = r"""
-signalbox cli utils service list --json >/run/services.json || exit 1
-tr '{' '\n' </run/services.json | grep '"id"' | grep -v '"state": *"STARTED"' | grep -Ev '"kind": *"feature".*"activated": *false|"activated": *false.*"kind": *"feature"' >/run/waiting && { head -c 600 /run/waiting; exit 1; }
-exit 0
-"""
-
-
-def wait_services(machine: Machine, seconds: float) -> None:
-    """Waits until every network service and every activated feature service is up."""
-    machine.wait_for(SERVICES, seconds)
+def wait_services(machine: Machine, seconds: float, started: float) -> None:
+    """Waits until every network service and every activated feature service is up, and tells each that comes up."""
+    deadline = time.monotonic() + seconds
+    seen: set[str] = set()
+    listed: list[lab_services.Service] = []
+    while time.monotonic() < deadline:
+        try:
+            _, out, _ = machine.execute(shlex.join(lab_services.LIST), seconds=30)
+        except HostError:
+            out = b""
+        listed = lab_services.parse(out.decode(errors="replace")) or []
+        for service in listed:
+            if service.up and service.id not in seen:
+                seen.add(service.id)
+                say(f"{time.monotonic() - started:6.1f} s  {service.id}")
+        if listed and all(service.up for service in listed if service.expected):
+            return
+        if machine.pid() is None:
+            raise HostError(f"the virtual machine ended. Its console says:\n{machine.tail()}")
+        time.sleep(1)
+    late = [f"  {service.state:<9} {service.id}: {service.reason}" for service in listed if service.expected and not service.up]
+    raise HostError("\n".join([f"not up after {seconds:.0f} s:", *(late or ["  the supervisor does not answer"]), "See: scripts/vm log"]))
 
 
 def console(machine: Machine) -> int:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from guest import REPOSITORY, Guest, boot, end
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "scripts"))
+from signalbox_tools import host
+from signalbox_tools.vm_machine import Options
 
-from signalbox_tools import host  # noqa: E402
-from signalbox_tools.vm import ALIVE  # noqa: E402
-from signalbox_tools.vm_machine import Machine, Options  # noqa: E402
-
-BOOT_SECONDS = 240
 FRESH = "fresh"
 
 
@@ -34,80 +29,22 @@ def image() -> Path:
     return path
 
 
-class Guest:
-    """A machine with what tests ask of it."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-
-    def run(self, script: str, *, data: bytes = b"", seconds: float = 60, check: bool = True) -> str:
-        """Output of a shell script that runs as root in the machine."""
-        status, out, error = self.machine.execute(script, data, seconds)
-        text = out.decode(errors="replace")
-        if check:
-            assert status == 0, f"`{script}` ended with status {status}\n{text}{error.decode(errors='replace')}"
-        return text
-
-    def wait_until_up(self) -> None:
-        """Until systemd says that all jobs are done."""
-        self.machine.wait_for(ALIVE, BOOT_SECONDS)
-
-    def boot_id(self) -> str:
-        """Changes with each start of the kernel."""
-        return self.run("cat /proc/sys/kernel/random/boot_id").strip()
-
-    def restarted(self, before: str, seconds: float = BOOT_SECONDS) -> None:
-        """Waits until the machine has started again since `before` (a boot id), and is up."""
-        self.machine.wait_for(f'[ "$(cat /proc/sys/kernel/random/boot_id)" != {before} ]', seconds)
-        self.wait_until_up()
-
-    def slot(self) -> str:
-        """The slot that runs."""
-        return self.run("tr ' ' '\\n' </proc/cmdline | sed -n 's/^signalbox.slot=//p'").strip()
-
-    def boot_environment(self) -> dict[str, str]:
-        """GRUB's environment."""
-        text = self.run("mount -o ro /dev/disk/by-partlabel/esp /efi && grub-editenv /efi/grubenv list; umount /efi")
-        return dict(line.split("=", 1) for line in text.splitlines())
-
-    def set_boot_environment(self, *pairs: str) -> None:
-        """Changes GRUB's environment."""
-        self.run(f"mount /dev/disk/by-partlabel/esp /efi && grub-editenv /efi/grubenv set {' '.join(pairs)} && umount /efi && sync")
-
-
-def _boot(name: str, firmware: str, answers: Path | None = None) -> Guest:
-    machine = Machine(f"test-{name}")
-    if machine.pid():
-        machine.power_cut()  # what a test run that was killed left
-    machine.create(Options(firmware=firmware, answers=answers))
-    machine.start()
-    guest = Guest(machine)
-    guest.wait_until_up()
-    return guest
-
-
-def _end(guest: Guest) -> None:
-    if guest.machine.pid():
-        guest.machine.power_cut()
-    guest.machine.remove()
-
-
 @pytest.fixture(scope="session")
 def bios_machine(image):
     """A machine with BIOS, not set up."""
-    guest = _boot("bios", "bios")
+    guest = boot("bios", "bios")
     guest.machine.human(f"savevm {FRESH}")
     yield guest
-    _end(guest)
+    end(guest)
 
 
 @pytest.fixture(scope="session")
 def uefi_machine(image):
     """A machine with UEFI, not set up."""
-    guest = _boot("uefi", "uefi")
+    guest = boot("uefi", "uefi")
     guest.machine.human(f"savevm {FRESH}")
     yield guest
-    _end(guest)
+    end(guest)
 
 
 def _fresh(guest: Guest) -> Guest:
