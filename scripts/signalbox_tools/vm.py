@@ -221,10 +221,7 @@ def main() -> int:
         case "snapshot":
             machine.human(f"savevm {arguments.tag}")
         case "restore":
-            if machine.pid():
-                machine.human(f"loadvm {arguments.tag}")
-            else:
-                machine.start(arguments.tag)
+            machine.restore(arguments.tag)
         case "screenshot":
             machine.screenshot(Path(arguments.file).resolve())
     return 0

@@ -48,10 +48,7 @@ def uefi_machine(image):
 
 
 def _fresh(guest: Guest) -> Guest:
-    if guest.machine.pid():
-        guest.machine.human(f"loadvm {FRESH}")
-    else:
-        guest.machine.start(FRESH)
+    guest.machine.restore(FRESH)
     return guest
 
 
