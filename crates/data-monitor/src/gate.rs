@@ -31,9 +31,9 @@ impl Default for Settings {
 /// Replication of this node, as it was seen last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replication {
-    /// The database does not answer, for this reason.
+    /// Nothing is known, for this reason.
     Unknown(String),
-    /// It answers.
+    /// The database answers.
     Known {
         /// State 0 to 4; 2 is good.
         state: u8,
@@ -51,7 +51,7 @@ impl Replication {
 
     fn words(&self) -> String {
         match self {
-            Self::Unknown(reason) => format!("the database does not answer: {reason}"),
+            Self::Unknown(reason) => reason.clone(),
             Self::Known {
                 state,
                 lag_entries,

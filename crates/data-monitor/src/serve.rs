@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use database::{Database, Parameters};
-use service::Context;
+use service::{Context, Paths, introspect};
 
 use crate::gate::{ALARMS, Gate, Replication, Settings, SyncAgent};
 
+/// The service that judges replication.
+const REPLICATOR: &str = "database-replicator";
 /// How often to look while services wait.
 const WAITING: Duration = Duration::from_millis(250);
 /// How often to look once the gate is open.
@@ -27,7 +29,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let mut gate = Gate::new(node.role, Duration::ZERO);
     let mut open = false;
     loop {
-        let replication = replication(&database).await;
+        let replication = replication(&database, open, ctx.paths()).await;
         let step = gate.step(
             &settings(&parameters),
             &replication,
@@ -71,14 +73,28 @@ fn sync_agent() -> SyncAgent {
     SyncAgent::Complete
 }
 
-async fn replication(database: &Database) -> Replication {
-    match tokio::time::timeout(ANSWER, database.status()).await {
+/// State of replication. The unit is not ordered behind the replicator's, or a
+/// replicator that does not start would keep the gate from its time limit; so
+/// while it is closed the gate looks itself whether the replicator serves.
+async fn replication(database: &Database, open: bool, paths: &Paths) -> Replication {
+    let status = tokio::time::timeout(ANSWER, database.status()).await;
+    if !open && matches!(&status, Ok(Ok(status)) if status.state == 2) {
+        match introspect::health(paths, REPLICATOR).await {
+            Ok(health) if health.ready => {}
+            Ok(_) => return Replication::Unknown(format!("{REPLICATOR} is starting")),
+            Err(_) => return Replication::Unknown(format!("{REPLICATOR} does not run")),
+        }
+    }
+    match status {
         Ok(Ok(status)) => Replication::Known {
             state: status.state,
             lag_entries: status.lag_entries,
             reason: status.reason,
         },
-        Ok(Err(error)) => Replication::Unknown(error.to_string()),
-        Err(_) => Replication::Unknown(format!("no answer in {} s", ANSWER.as_secs())),
+        Ok(Err(error)) => Replication::Unknown(format!("the database does not answer: {error}")),
+        Err(_) => Replication::Unknown(format!(
+            "the database does not answer in {} s",
+            ANSWER.as_secs()
+        )),
     }
 }
