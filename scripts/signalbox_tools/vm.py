@@ -18,7 +18,7 @@ from . import host, lab_services
 from .host import HostError, say
 from .vm_machine import Machine, Options
 
-ALIVE = "systemctl is-system-running | grep -Eq 'running|degraded'"
+ALIVE = "test -e /etc/signalbox/node.toml || systemctl is-system-running | grep -Eq 'running|degraded'"
 SET_UP = "test -e /etc/signalbox/node.toml"
 
 
@@ -57,6 +57,8 @@ def up(machine: Machine, arguments: argparse.Namespace) -> int:
     host.need_qemu()
     answers = answers_of(machine, arguments.answers)
     started = time.monotonic()
+    if machine.pid() and arguments.fresh:
+        machine.power_cut()
     if machine.disk.exists() and not arguments.fresh and not machine.pid():
         say("Starting the machine that is there; `--fresh` makes a new one.")
     else:
