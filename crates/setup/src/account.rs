@@ -40,7 +40,12 @@ pub(crate) fn create(
             "--gid",
             ADMINISTRATORS,
             "--groups",
-            "signalbox",
+            "signalbox,signalbox-admin",
+            // No names of other accounts inside a user namespace.
+            "--key",
+            "SUB_UID_COUNT=0",
+            "--key",
+            "SUB_GID_COUNT=0",
             name,
         ],
         "",

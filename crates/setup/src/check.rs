@@ -101,6 +101,15 @@ fn features(answers: &Answers, machine: &Machine, found: &mut Found) {
     found.list("features", &answers.features, most, |id| {
         machine.feature(id)
     });
+    for (at, id) in answers.features.iter().enumerate() {
+        let needs = machine.features().get(id).map(|feature| &feature.needs);
+        for need in needs.into_iter().flatten() {
+            if !answers.features.contains(need) {
+                let text = format!("must come with {need}, which {id} needs");
+                found.add(&format!("features[{at}]"), &text);
+            }
+        }
+    }
 }
 
 fn network(answers: &Answers, found: &mut Found) {

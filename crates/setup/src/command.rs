@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use crate::answers::Answers;
 use crate::apply::{Step, apply, forget};
 use crate::check::check;
+use crate::console;
 use crate::machine::Machine;
 use crate::sources;
 use crate::system::{Node, Place, System};
@@ -19,18 +20,29 @@ usage: signalbox setup COMMAND [--root FOLDER]
                        /var/lib/signalbox/setup/answers.toml, or answers.toml
                        on a disk labelled SIGNALBOX
   apply --answers FILE set the node up from this file
+  console              the wizard, then the status of the node, on this terminal
   check --answers FILE tell what is wrong with an answer file
 
 With --root, the node whose files are below FOLDER.";
 
 /// Runs `signalbox setup` with the words that follow it.
 pub fn run(words: &[&str]) -> ExitCode {
-    let outcome = Options::parse(words).and_then(|options| match options.command {
+    let options = match Options::parse(words) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("signalbox setup: {error:#}");
+            return ExitCode::from(64);
+        }
+    };
+    if options.command == "console" {
+        return console::run(&options.place);
+    }
+    let outcome = (|| match options.command {
         "unattended" => unattended(&options.place),
         "apply" => apply_file(&options.place, &options.answers()?),
         "check" => check_file(&options.place, &options.answers()?),
         _ => bail!("{USAGE}"),
-    });
+    })();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -126,6 +138,11 @@ fn unattended(place: &Place) -> anyhow::Result<()> {
         return Ok(());
     };
     println!("Set-up from {}.", found.place);
-    let answers = checked(found.answers, place).with_context(|| found.place.clone())?;
-    set_up(&answers, place, &mut system)
+    let outcome = checked(found.answers, place)
+        .and_then(|answers| set_up(&answers, place, &mut system))
+        .with_context(|| found.place.clone());
+    if let Err(error) = &outcome {
+        sources::fail(place, &format!("Set-up from {error:#}"))?;
+    }
+    outcome
 }

@@ -5,6 +5,7 @@ mod answers;
 mod apply;
 mod check;
 mod command;
+mod console;
 mod file;
 mod machine;
 mod network;
@@ -19,7 +20,7 @@ pub use answers::{Account, Answers, CertificateData, DEFAULT_FEATURES, Network, 
 pub use apply::{Step, apply};
 pub use check::{MOST_DNS, MOST_NTP, Problem, check};
 pub use command::run;
-pub use machine::Machine;
+pub use machine::{Feature, Machine};
 pub use network::INTERFACE;
 pub use secrets::ClusterSecret;
 pub use system::{Node, Place, System};

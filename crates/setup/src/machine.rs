@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use catalogue::{Catalogue, Kind};
+
 use crate::rules::Check;
 
 /// Folder of the unit files, below the root.
@@ -11,11 +13,22 @@ const UNITS: &str = "usr/lib/systemd/system";
 /// Folder of the time zones, below the root.
 const ZONES: &str = "usr/share/zoneinfo";
 
+/// A service that can be activated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Plain name.
+    pub name: String,
+    /// Features that must be activated with it.
+    pub needs: Vec<String>,
+}
+
 /// What is on the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     zones: BTreeSet<String>,
-    features: BTreeMap<String, String>,
+    features: BTreeMap<String, Feature>,
+    /// Why the catalogue could not be read.
+    mistakes: Option<String>,
     accounts: BTreeSet<String>,
     processors: usize,
     memory: u64,
@@ -26,9 +39,14 @@ impl Machine {
     pub fn read(root: &Path) -> Self {
         let mut zones = BTreeSet::new();
         list_zones(&root.join(ZONES), "", &mut zones);
+        let (features, mistakes) = match Catalogue::read(&root.join(UNITS)) {
+            Ok(catalogue) => (list_features(&catalogue), None),
+            Err(problems) => (BTreeMap::new(), Some(problems.to_string())),
+        };
         Self {
             zones,
-            features: list_features(&root.join(UNITS)),
+            features,
+            mistakes,
             accounts: system_accounts(&root.join("etc/passwd")),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory: memory(&root.join("proc/meminfo")),
@@ -45,8 +63,8 @@ impl Machine {
         self.zones.iter().map(String::as_str)
     }
 
-    /// The feature services: id and name.
-    pub fn features(&self) -> &BTreeMap<String, String> {
+    /// The feature services by id.
+    pub fn features(&self) -> &BTreeMap<String, Feature> {
         &self.features
     }
 
@@ -62,6 +80,11 @@ impl Machine {
     pub fn feature(&self, id: &str) -> Check {
         if self.features.contains_key(id) {
             return Ok(());
+        }
+        if let Some(mistakes) = &self.mistakes {
+            return Err(format!(
+                "cannot be checked, the units are not valid: {mistakes}"
+            ));
         }
         let known: Vec<&str> = self.features.keys().map(String::as_str).collect();
         Err(format!(
@@ -102,31 +125,29 @@ fn list_zones(folder: &Path, prefix: &str, zones: &mut BTreeSet<String>) {
     }
 }
 
-/// Units whose `[X-Signalbox]` section says `Kind=feature`.
-fn list_features(folder: &Path) -> BTreeMap<String, String> {
-    let mut features = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".service")) else {
-            continue;
+/// The feature services that the first node of this product may run.
+fn list_features(catalogue: &Catalogue) -> BTreeMap<String, Feature> {
+    let is_feature =
+        |service: &&catalogue::Service| service.kind == Kind::Feature && service.fits("imp", true);
+    let all: BTreeSet<&str> = catalogue
+        .services()
+        .filter(is_feature)
+        .map(|service| service.id.as_str())
+        .collect();
+    let feature = |service: &catalogue::Service| {
+        let needs = service.activation_needs.iter();
+        let needs = needs.filter(|id| all.contains(id.as_str()));
+        let feature = Feature {
+            name: service.name.clone(),
+            needs: needs.cloned().collect(),
         };
-        let Ok(text) = std::fs::read_to_string(entry.path()) else {
-            continue;
-        };
-        let Some((_, section)) = text.split_once("[X-Signalbox]") else {
-            continue;
-        };
-        let section = section.split("\n[").next().unwrap_or_default();
-        let value = |key: &str| {
-            let mut pairs = section.lines().filter_map(|line| line.split_once('='));
-            let found = pairs.find(|(name, _)| name.trim() == key);
-            found.map(|(_, value)| value.trim())
-        };
-        if value("Kind") == Some("feature") {
-            features.insert(id.into(), value("Name").unwrap_or(id).into());
-        }
-    }
-    features
+        (service.id.clone(), feature)
+    };
+    catalogue
+        .services()
+        .filter(is_feature)
+        .map(feature)
+        .collect()
 }
 
 /// Accounts below the first number that people get.

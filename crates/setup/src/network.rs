@@ -79,12 +79,7 @@ pub(crate) fn apply(
     place: &Place,
     system: &mut dyn System,
 ) -> anyhow::Result<IpAddr> {
-    if !system.has_interface(INTERFACE) {
-        bail!(
-            "there is no network interface {INTERFACE}. Give the virtual machine a network card \
-             and restart it"
-        );
-    }
+    must_have_card(system)?;
     file::write(&place.path(UNIT), 0o644, &unit(network))?;
     file::write(
         &place.path(SETTINGS),
@@ -97,6 +92,33 @@ pub(crate) fn apply(
     let hosts = hosts(address, &network.hostname, full_name);
     file::write(&place.path("etc/hosts"), 0o644, &hosts)?;
     Ok(address)
+}
+
+/// Where systemd-networkd reads settings that are gone after a restart.
+const TRIAL: &str = "run/systemd/network/10-eth0.network";
+
+/// Tries settings out without keeping them; the address that the node has
+/// then.
+pub(crate) fn try_out(
+    network: &Network,
+    place: &Place,
+    system: &mut dyn System,
+) -> anyhow::Result<IpAddr> {
+    must_have_card(system)?;
+    file::write(&place.path(TRIAL), 0o644, &unit(network))?;
+    system.run("networkctl", &["reload"], "")?;
+    system.run("networkctl", &["reconfigure", INTERFACE], "")?;
+    wait_for_address(network, system)
+}
+
+fn must_have_card(system: &mut dyn System) -> anyhow::Result<()> {
+    if system.has_interface(INTERFACE) {
+        return Ok(());
+    }
+    bail!(
+        "there is no network interface {INTERFACE}. Give the virtual machine a network card and \
+         restart it"
+    );
 }
 
 fn wait_for_address(network: &Network, system: &mut dyn System) -> anyhow::Result<IpAddr> {

@@ -30,14 +30,23 @@ pub(crate) fn find(place: &Place, system: &mut dyn System) -> anyhow::Result<Opt
     if path.exists() {
         return Ok(Some(read(&path, path.display().to_string())?));
     }
+    from_disk(place, system)
+}
+
+/// The disk for answers, if there is one.
+fn disk(place: &Place, system: &mut dyn System) -> Option<PathBuf> {
     // Disks are named when the kernel's messages about them are worked off.
     let _ = system.run("udevadm", &["settle", "--timeout=10"], "");
     let device = place.path("dev/disk/by-label").join(LABEL);
-    if !device.exists() {
+    device.exists().then_some(device)
+}
+
+fn from_disk(place: &Place, system: &mut dyn System) -> anyhow::Result<Option<Found>> {
+    let Some(device) = disk(place, system) else {
         return Ok(None);
-    }
+    };
     let words = format!("{FILE} on the disk labelled {LABEL}");
-    with_disk(&device, place, system, |folder| {
+    with_disk(&device, "ro", place, system, |folder| {
         let path = folder.join(FILE);
         if path.exists() {
             read(&path, words).map(Some)
@@ -56,9 +65,10 @@ fn read(path: &Path, place: String) -> anyhow::Result<Found> {
     })
 }
 
-/// Mounts a disk read-only for as long as `work` takes.
+/// Mounts a disk for as long as `work` takes.
 fn with_disk<T>(
     device: &Path,
+    mode: &str,
     place: &Place,
     system: &mut dyn System,
     work: impl FnOnce(&Path) -> anyhow::Result<T>,
@@ -66,9 +76,61 @@ fn with_disk<T>(
     let folder: PathBuf = place.path(MOUNT);
     crate::file::folder_of(&folder, 0o700)?;
     let (device, target) = (device.to_string_lossy(), folder.to_string_lossy());
-    let options = "ro,nosuid,nodev,noexec";
-    system.run("mount", &["-o", options, &device, &target], "")?;
+    let options = format!("{mode},nosuid,nodev,noexec");
+    system.run("mount", &["-o", &options, &device, &target], "")?;
     let result = work(&folder);
     system.run("umount", &[&target], "")?;
     result
+}
+
+/// What went wrong with the unattended set-up of this boot, for the wizard.
+const FAILURE: &str = "run/signalbox/setup-failed";
+
+/// Leaves word of a failed unattended set-up for the wizard.
+pub(crate) fn fail(place: &Place, text: &str) -> anyhow::Result<()> {
+    crate::file::write(&place.path(FAILURE), 0o600, text)
+}
+
+/// The word that a failed unattended set-up left.
+pub(crate) fn failure(place: &Place) -> Option<String> {
+    std::fs::read_to_string(place.path(FAILURE)).ok()
+}
+
+/// Answers from the disk, for the wizard; or why there are none.
+pub(crate) fn import(place: &Place, system: &mut dyn System) -> Result<Answers, String> {
+    match from_disk(place, system) {
+        Ok(Some(found)) => found
+            .answers
+            .map_err(|why| format!("{FILE} cannot be read: {why}")),
+        Ok(None) => Err(format!(
+            "There is no disk labelled {LABEL} with a file {FILE}."
+        )),
+        Err(error) => Err(format!("{error:#}.")),
+    }
+}
+
+/// Writes answers to the disk; says where they are.
+pub(crate) fn save(
+    answers: &Answers,
+    place: &Place,
+    system: &mut dyn System,
+) -> Result<String, String> {
+    let save = || -> anyhow::Result<bool> {
+        let Some(device) = disk(place, system) else {
+            return Ok(false);
+        };
+        let text = answers.to_toml()?;
+        with_disk(&device, "rw", place, system, |folder| {
+            crate::file::write(&folder.join(FILE), 0o600, &text)
+        })?;
+        Ok(true)
+    };
+    let mut save = save;
+    match save() {
+        Ok(true) => Ok(format!(
+            "{FILE}, with the passwords, on the disk labelled {LABEL}"
+        )),
+        Ok(false) => Err(format!("There is no disk labelled {LABEL}.")),
+        Err(error) => Err(format!("{error:#}.")),
+    }
 }

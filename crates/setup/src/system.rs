@@ -138,6 +138,15 @@ impl Place {
         &self.root
     }
 
+    /// Where the services' files are: the environment decides on a node.
+    pub fn paths(&self) -> service::Paths {
+        if self.root == Path::new("/") {
+            service::Paths::from_environment()
+        } else {
+            service::Paths::below(&self.root)
+        }
+    }
+
     /// `node.toml`; the node is set up when it exists.
     pub fn node_file(&self) -> PathBuf {
         self.path("etc/signalbox/node.toml")

@@ -12,6 +12,8 @@ use crate::answers::{Answers, Network};
 use crate::apply::Step;
 use crate::machine::Machine;
 
+pub(crate) use view::wrap;
+
 use draft::Draft;
 use input::Input;
 use pages::{Body, Page, Topic, pages};
@@ -169,6 +171,20 @@ impl Wizard {
     /// Whether the node is set up and the wizard has no more to do.
     pub fn is_done(&self) -> bool {
         self.mode == Mode::Done
+    }
+
+    /// Names what is on the screen: it changes when the screen is another.
+    pub fn screen(&self) -> (usize, u8) {
+        let kind = match self.mode {
+            Mode::Ask => 0,
+            Mode::Wait(_) => 1,
+            Mode::Findings(_) => 2,
+            Mode::File(_) => 3,
+            Mode::Apply(_) => 4,
+            Mode::Failed(_) => 5,
+            Mode::Done => 6,
+        };
+        (self.at, kind)
     }
 
     /// Says that something went wrong before the wizard began, such as an

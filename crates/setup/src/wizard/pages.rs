@@ -312,7 +312,7 @@ fn messaging(machine: &Machine) -> Vec<Page> {
             Body::Checklist(
                 "features",
                 features
-                    .map(|(id, name)| (id.clone(), name.clone()))
+                    .map(|(id, feature)| (id.clone(), feature.name.clone()))
                     .collect(),
             ),
         ),

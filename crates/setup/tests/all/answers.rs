@@ -106,6 +106,12 @@ fn every_problem_is_named_with_its_field_and_what_is_allowed() {
             "xmpp-connection-manager",
         ),
         (
+            "#features = [\"xmpp-connection-manager\", \"authentication-service\"]",
+            "features = [\"xmpp-connection-manager\"]",
+            "features[0]",
+            "come with authentication-service",
+        ),
+        (
             "hostname = \"node1\"",
             "hostname = \"-node1\"",
             "network.hostname",

@@ -23,13 +23,25 @@ pub(crate) fn make_root(root: &Path) {
     ] {
         write(&format!("usr/share/zoneinfo/{zone}"), "TZif");
     }
-    for (id, kind) in [
-        ("xmpp-connection-manager", "feature"),
-        ("authentication-service", "feature"),
-        ("xmpp-router", "network"),
+    for (id, rest) in [
+        (
+            "xmpp-connection-manager",
+            "Kind=feature\nNodes=all\nActivationNeeds=xmpp-router authentication-service",
+        ),
+        (
+            "authentication-service",
+            "Kind=feature\nNodes=all\nActivationNeeds=xmpp-router",
+        ),
+        ("xmpp-router", "Kind=network"),
     ] {
+        let target = if rest.starts_with("Kind=feature") {
+            "signalbox-feature.target"
+        } else {
+            "signalbox-network.target"
+        };
         let unit = format!(
-            "[Unit]\nDescription=x\n\n[X-Signalbox]\nName=The {id}\nKind={kind}\n\n[Service]\nName=no\n"
+            "[Unit]\nDescription=x\n\n[Service]\nExecStart=/usr/bin/signalbox serve {id}\n\n[Install]\nWantedBy={target}\n\n\
+             [X-Signalbox]\nName=The {id}\nCompat=Old {id}\nGroup=Test\nRoles=imp\nApplies=hot\n{rest}\n"
         );
         write(&format!("usr/lib/systemd/system/{id}.service"), &unit);
     }
