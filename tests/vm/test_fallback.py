@@ -1,7 +1,12 @@
 """GRUB counts attempts, takes the other slot, and never stops at a prompt."""
 
-# Slot B becomes a copy of slot A.
-FILL_B = "cat /dev/disk/by-partlabel/kernel-a >/dev/disk/by-partlabel/kernel-b; cat /dev/disk/by-partlabel/root-a >/dev/disk/by-partlabel/root-b; sync"
+# Slot B becomes a copy of slot A; only as much as the file systems hold.
+FILL_B = """
+part=/dev/disk/by-partlabel
+dd if=$part/kernel-a of=$part/kernel-b bs=1M count=32 conv=notrunc
+dd if=$part/root-a of=$part/root-b bs=1M count=$(($(findmnt --noheadings --bytes --output SIZE --mountpoint /) / 1048576 + 1)) conv=notrunc
+sync
+"""
 WIPE = "dd if=/dev/zero of=/dev/disk/by-partlabel/{name} bs=1M count=1 conv=fsync,notrunc 2>&1"
 
 
