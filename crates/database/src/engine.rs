@@ -1,60 +1,187 @@
-//! The store behind the service, and the order in which it changes.
+//! The node behind the service: opening with its report, first rows, counts.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use store::{Command, HistoryLimits, Outcome, Position, SledBackend, Store, Transaction};
+use anyhow::Context as _;
+use replication::{Alone, CommitError, Node, Options, Recovery};
+use serde_json::Value;
+use store::{Action, Operation, Outcome, Store, Transaction, key};
 use tokio::sync::watch;
+
+use crate::{Error, transfer};
+
+/// Watchers and changes of one table since the service started.
+#[derive(Debug, Default)]
+pub(crate) struct TableCounts {
+    pub(crate) watchers: AtomicU64,
+    pub(crate) notifications: AtomicU64,
+    pub(crate) changes: AtomicU64,
+}
 
 /// The node's database below its interface.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    store: Arc<Store>,
-    order: Mutex<()>,
-    revision: watch::Sender<u64>,
+    node: Node,
+    counts: Mutex<BTreeMap<String, Arc<TableCounts>>>,
+    /// Why the service must start again; empty while it need not.
+    restart: watch::Sender<String>,
 }
 
 impl Engine {
-    /// Opens the database in a folder.
-    pub(crate) fn open(folder: &Path, cache: u64) -> anyhow::Result<Self> {
-        let backend = SledBackend::open(&folder.join("replica"), cache)?;
-        let epoch = uuid::Uuid::new_v4().to_string();
-        let store = Store::open(Box::new(backend), HistoryLimits::default(), &epoch)?;
-        let revision = watch::Sender::new(store.revision());
+    /// Opens the database in a folder. `cache` bounds the memory for pages.
+    pub(crate) async fn open(folder: &Path, cache: u64) -> anyhow::Result<Self> {
+        let mut options = Options::new(1, folder.into());
+        options.cache = cache;
+        let node = Node::open(options, Alone).await?;
+        if !node.recovery().findings.is_empty() {
+            write_report(folder, node.recovery())?;
+        }
         Ok(Self {
-            store: Arc::new(store),
-            order: Mutex::new(()),
-            revision,
+            node,
+            counts: Mutex::default(),
+            restart: watch::Sender::default(),
         })
     }
 
-    /// The rows.
-    pub(crate) fn store(&self) -> Arc<Store> {
-        self.store.clone()
+    /// The node.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
     }
 
-    /// Carries a transaction out; answers when it is durable.
-    pub(crate) async fn propose(&self, transaction: Transaction) -> Result<Outcome, store::Error> {
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = self.store.applied();
-        let position = Position {
-            index: applied.index + 1,
-            ..applied
-        };
-        let command = Command {
-            transactions: vec![transaction],
-        };
-        let (mut outcomes, _) = self.store.apply(position, Some(&command))?;
-        self.store.flush()?;
-        self.revision.send_replace(self.store.revision());
-        // One transaction has one outcome.
-        outcomes
-            .pop()
-            .ok_or_else(|| store::Error::Io("the transaction was not judged".into()))
+    /// The rows as they are. Do not hold on to it for long.
+    pub(crate) fn store(&self) -> Arc<Store> {
+        self.node.replica().store()
     }
 
     /// The revision, as it grows.
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+        self.node.replica().revisions()
     }
+
+    /// Carries a transaction out; answers when it is durable.
+    pub(crate) async fn propose(&self, transaction: Transaction) -> Result<Outcome, Error> {
+        let mut tables: BTreeMap<String, u64> = BTreeMap::new();
+        for step in &transaction.operations {
+            if step.action() != Action::Require {
+                *tables.entry(step.table.clone()).or_default() += 1;
+            }
+        }
+        let outcome = self
+            .node
+            .commit(transaction)
+            .await
+            .map_err(|error| match error {
+                CommitError::Elsewhere(_) | CommitError::Stopped(_) => {
+                    Error::Unavailable(error.to_string())
+                }
+            })?;
+        if outcome.is_ok() {
+            for (table, changes) in tables {
+                self.counts(&table)
+                    .changes
+                    .fetch_add(changes, Ordering::Relaxed);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The counts of a table.
+    pub(crate) fn counts(&self, table: &str) -> Arc<TableCounts> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.entry(table.into()).or_default().clone()
+    }
+
+    /// Has the service start again, for `reason`: at its start the node checks
+    /// everything and rebuilds what must be rebuilt.
+    pub(crate) fn restart(&self, reason: &str) {
+        self.restart.send_if_modified(|now| {
+            let first = now.is_empty();
+            if first {
+                reason.clone_into(now);
+            }
+            first
+        });
+    }
+
+    /// Completes when the service must end, with the reason.
+    pub(crate) async fn failed(&self) -> String {
+        let mut restart = self.restart.subscribe();
+        tokio::select! {
+            reason = self.node.failed() => reason,
+            // The sender lives in this engine.
+            Ok(reason) = restart.wait_for(|reason| !reason.is_empty()) => reason.clone(),
+        }
+    }
+
+    /// Imports the rows that set-up left, once: in one transaction, at the
+    /// database's first start.
+    pub(crate) async fn import_seed(&self, file: &Path) -> anyhow::Result<()> {
+        let text = match std::fs::read(file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            read => read.with_context(|| format!("{} cannot be read", file.display()))?,
+        };
+        if self.store().revision() == 0 {
+            let transaction = seed_transaction(&text).with_context(|| {
+                format!("{} is not valid; set the node up again", file.display())
+            })?;
+            let rows = transaction.operations.len();
+            if rows > 0 {
+                let outcome = self.propose(transaction).await?;
+                outcome
+                    .map_err(|rejection| anyhow::anyhow!("{}: {rejection:?}", file.display()))?;
+            }
+            tracing::info!(rows, "The rows of the set-up were imported.");
+        }
+        std::fs::remove_file(file).with_context(|| format!("{} cannot be removed", file.display()))
+    }
+
+    /// Stops in order. Only the last holder can; others' end stops it too, by
+    /// the log alone.
+    pub(crate) async fn close(self: Arc<Self>) -> anyhow::Result<()> {
+        match Arc::try_unwrap(self) {
+            Ok(engine) => Ok(engine.node.close().await?),
+            Err(engine) => Ok(engine.store().flush()?),
+        }
+    }
+}
+
+/// Reads `{"tables": {"name": [row, …], …}}`.
+fn seed_transaction(text: &[u8]) -> Result<Transaction, Error> {
+    let invalid = |text: &str| Error::Invalid(text.into());
+    let seed: Value =
+        serde_json::from_slice(text).map_err(|error| Error::Invalid(error.to_string()))?;
+    let tables = seed["tables"]
+        .as_object()
+        .ok_or_else(|| invalid("it has no \"tables\""))?;
+    let mut transaction = Transaction::default();
+    for (name, rows) in tables {
+        let schema = transfer::find(name)?;
+        let rows = rows
+            .as_array()
+            .ok_or_else(|| invalid("a table is not a list of rows"))?;
+        for row in rows {
+            let encoded = schema.encode(row.clone(), schema.version)?;
+            transaction.operations.push(Operation {
+                action: Action::Put.into(),
+                table: schema.table.into(),
+                key: key::encode(&encoded.key),
+                row: encoded.content,
+                version: schema.version,
+                revision: 0,
+            });
+        }
+    }
+    Ok(transaction)
+}
+
+/// Keeps what was found and done beside the database's files.
+fn write_report(folder: &Path, recovery: &Recovery) -> anyhow::Result<PathBuf> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let path = folder.join(format!("recovery-{}.json", now.as_millis()));
+    let report = serde_json::json!({ "time": now.as_secs(), "findings": recovery.findings });
+    std::fs::write(&path, format!("{report:#}\n"))?;
+    Ok(path)
 }

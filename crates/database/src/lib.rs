@@ -9,9 +9,14 @@
 mod client;
 mod engine;
 mod error;
+mod feed;
+mod judge;
+pub mod layer_monitor;
 mod parameters;
+pub mod replicator;
 mod rpc;
 mod schema;
+mod serve;
 mod server;
 mod status;
 mod table;
@@ -26,7 +31,7 @@ pub use client::{Database, Versioned};
 pub use error::Error;
 pub use parameters::{Parameter, Parameters};
 pub use schema::{Column, Encoded, Invalid, Kind, Migration, Schema};
-pub use server::serve;
+pub use serve::serve;
 pub use status::{
     CheckReport, Digests, Imported, Member, Order, Report, Statistics, Status, TableStatistics,
 };

@@ -1,54 +1,51 @@
-//! The database service: the interface over the engine.
+//! The interface over the engine.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use service::Context;
 use store::{Action, Rejection, key};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::client::LARGEST_MESSAGE;
 use crate::engine::Engine;
-use crate::rpc::{self, database_server::DatabaseServer};
-use crate::{Error, Schema, transfer};
+use crate::feed::Feed;
+use crate::{Error, rpc, transfer};
 
 /// Rows or changes of about this many bytes go into one message.
-const CHUNK: usize = 256 << 10;
+pub(crate) const CHUNK: usize = 256 << 10;
 /// Largest transaction, in bytes of rows.
 const LARGEST_TRANSACTION: usize = 48 << 20;
+/// A judgement of the replicator that is older than this is no longer one.
+const STALE: Duration = Duration::from_secs(20);
 
-/// Runs the database service until it is told to stop.
-pub async fn serve(context: Context) -> anyhow::Result<()> {
-    let folder = context.paths().state(context.id());
-    std::fs::create_dir_all(&folder)?;
-    let engine = Arc::new(Engine::open(&folder, 32 << 20)?);
-    let listener = service::uds::listen(&context.paths().database_socket())?;
-    let stop = context.stop_token().clone();
-    let server = Server {
-        engine: engine.clone(),
-        stop: stop.clone(),
-        report: Arc::default(),
-    };
-    context.ready("The database serves.");
-    tonic::transport::Server::builder()
-        .add_service(
-            DatabaseServer::new(server)
-                .max_decoding_message_size(LARGEST_MESSAGE)
-                .max_encoding_message_size(LARGEST_MESSAGE),
-        )
-        .serve_with_incoming_shutdown(service::uds::incoming(listener), stop.cancelled_owned())
-        .await?;
-    engine.store().flush()?;
-    Ok(())
-}
-
+/// The interface's state.
 #[derive(Clone, Debug)]
-struct Server {
+pub(crate) struct Server {
     engine: Arc<Engine>,
     stop: CancellationToken,
-    report: Arc<Mutex<rpc::ReportRequest>>,
+    report: Arc<Mutex<Option<(Instant, rpc::ReportRequest)>>>,
+}
+
+impl Server {
+    pub(crate) fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
+        Self {
+            engine,
+            stop,
+            report: Arc::default(),
+        }
+    }
+
+    /// An error of the store for the client. Damage is found here at the
+    /// latest: the service starts again, and rebuilds what is damaged.
+    fn failure(&self, error: store::Error) -> Error {
+        if error.is_corruption() {
+            self.engine.restart(&error.to_string());
+        }
+        error.into()
+    }
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -63,7 +60,7 @@ impl rpc::database_server::Database for Server {
             .engine
             .store()
             .get(schema.table, &key::encode(&parts))
-            .map_err(Error::from)?;
+            .map_err(|error| self.failure(error))?;
         Ok(Response::new(rpc::GetReply {
             row: row.map(to_rpc),
         }))
@@ -79,7 +76,7 @@ impl rpc::database_server::Database for Server {
             .engine
             .store()
             .list(schema.table, &prefix)
-            .map_err(Error::from)?;
+            .map_err(|error| self.failure(error))?;
         let mut replies = Vec::new();
         let mut size = usize::MAX;
         for entry in entries {
@@ -112,19 +109,17 @@ impl rpc::database_server::Database for Server {
         let schema = transfer::find(&request.table)?;
         let prefix = key::encode(&schema.key_prefix(&request.prefix).map_err(Error::from)?);
         let (sender, replies) = mpsc::channel(4);
-        let feed = Feed {
-            engine: self.engine.clone(),
-            schema,
-            prefix,
-            sender,
-        };
-        let stop = self.stop.clone();
+        let mut feed = Feed::new(self.engine.clone(), schema, prefix, sender);
+        let server = self.clone();
         tokio::spawn(async move {
             tokio::select! {
                 // The server's orderly stop waits for every stream to end.
-                () = stop.cancelled() => {}
+                () = server.stop.cancelled() => {}
                 done = feed.run(request.epoch, request.revision) => if let Err(error) = done {
-                    let _ = feed.sender.send(Err(error.into())).await;
+                    if let Error::Damaged(reason) = &error {
+                        server.engine.restart(reason);
+                    }
+                    feed.end(error).await;
                 },
             }
         });
@@ -133,25 +128,56 @@ impl rpc::database_server::Database for Server {
 
     async fn status(&self, _: Request<rpc::StatusRequest>) -> Reply<rpc::StatusReply> {
         let store = self.engine.store();
+        let facts = self.engine.node().facts();
         let report = self
             .report
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let applied = store.applied().index;
+        let report = match report {
+            None => rpc::ReportRequest {
+                reason: "the replicator has not looked at this node yet".into(),
+                ..Default::default()
+            },
+            Some((at, report)) if at.elapsed() > STALE => rpc::ReportRequest {
+                state: 3,
+                reason: format!(
+                    "the replicator has not reported for {} s",
+                    at.elapsed().as_secs()
+                ),
+                ..report
+            },
+            Some((_, report)) => report,
+        };
+        let members = if report.members.is_empty() {
+            let members = facts.members.iter().map(|member| rpc::Member {
+                node: member.node,
+                address: member.address.clone(),
+                voter: member.voter,
+                ..Default::default()
+            });
+            members.collect()
+        } else {
+            report.members
+        };
         Ok(Response::new(rpc::StatusReply {
             state: report.state,
             reason: report.reason,
             lag_entries: report.lag_entries,
             lag_seconds: report.lag_seconds,
-            members: report.members,
-            role: "leader".into(),
-            applied,
-            last_log: applied,
+            members,
+            role: facts.role,
+            applied: facts.applied,
+            last_log: facts.last_log,
+            snapshot_index: facts.snapshot,
+            snapshot_running: facts.building,
+            purged: facts.purged,
+            term: facts.term,
+            node: facts.node,
+            fault: facts.fault,
             revision: store.revision(),
             epoch: store.epoch(),
-            node: 1,
-            ..Default::default()
+            recovery: self.engine.node().recovery().text(),
         }))
     }
 
@@ -176,7 +202,7 @@ impl rpc::database_server::Database for Server {
         let report = tokio::task::spawn_blocking(move || store.check())
             .await
             .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(Error::from)?;
+            .map_err(|error| self.failure(error))?;
         Ok(Response::new(rpc::CheckReply {
             rows: report.rows,
             tables: report.tables,
@@ -221,32 +247,86 @@ impl rpc::database_server::Database for Server {
     }
 
     async fn report(&self, request: Request<rpc::ReportRequest>) -> Reply<rpc::ReportReply> {
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = request.into_inner();
+        let report = Some((Instant::now(), request.into_inner()));
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
         Ok(Response::new(rpc::ReportReply {}))
     }
 
-    async fn order(&self, _: Request<rpc::OrderRequest>) -> Reply<rpc::OrderReply> {
-        Err(Status::unimplemented(
-            "orders are not taken by this version",
-        ))
+    async fn order(&self, request: Request<rpc::OrderRequest>) -> Reply<rpc::OrderReply> {
+        use rpc::order_request::Kind;
+        let request = request.into_inner();
+        let unavailable = |error: String| Status::from(Error::Unavailable(error));
+        let node = self.engine.node();
+        let text = match request.kind() {
+            Kind::Rebuild => {
+                let reason = if request.reason.is_empty() {
+                    "ordered"
+                } else {
+                    &request.reason
+                };
+                node.order_rebuild(reason)
+                    .map_err(|error| unavailable(error.to_string()))?;
+                self.engine
+                    .restart(&format!("a rebuild of the replica was ordered: {reason}"));
+                "The database starts again and rebuilds its replica from snapshot and log.".into()
+            }
+            Kind::Snapshot => {
+                let index = node
+                    .snapshot()
+                    .await
+                    .map_err(|error| unavailable(error.to_string()))?;
+                format!("A snapshot was written up to entry {index}.")
+            }
+            Kind::Compact => {
+                let smaller = node
+                    .compact()
+                    .await
+                    .map_err(|error| unavailable(error.to_string()))?;
+                if smaller {
+                    "The log's file is smaller now."
+                } else {
+                    "The log's file was small already."
+                }
+                .into()
+            }
+            Kind::Unspecified => {
+                return Err(Error::Invalid(
+                    "the order is none of rebuild, snapshot, compact".into(),
+                )
+                .into());
+            }
+        };
+        tracing::info!(reason = request.reason, "An order was carried out: {text}");
+        Ok(Response::new(rpc::OrderReply { text }))
     }
 
     async fn statistics(&self, _: Request<rpc::StatisticsRequest>) -> Reply<rpc::StatisticsReply> {
         let store = self.engine.store();
-        let tables = store
-            .digests()
-            .0
-            .into_iter()
-            .map(|table| rpc::TableStatistics {
-                table: table.table,
-                rows: table.rows,
-                bytes: table.bytes,
-                ..Default::default()
-            });
+        let digests = store.digests().0;
+        let tables = crate::tables::ALL.iter().map(|schema| {
+            let counts = self.engine.counts(schema.table);
+            let sizes = digests.iter().find(|digest| digest.table == schema.table);
+            rpc::TableStatistics {
+                table: schema.table.into(),
+                rows: sizes.map_or(0, |sizes| sizes.rows),
+                bytes: sizes.map_or(0, |sizes| sizes.bytes),
+                watchers: counts.watchers.load(Ordering::Relaxed),
+                notifications: counts.notifications.load(Ordering::Relaxed),
+                changes: counts.changes.load(Ordering::Relaxed),
+            }
+        });
+        let tables: Vec<_> = tables.collect();
+        let (log_bytes, snapshot_bytes) = self.engine.node().sizes();
+        let counts = self.engine.node().counts();
         Ok(Response::new(rpc::StatisticsReply {
-            tables: tables.collect(),
+            watchers: tables.iter().map(|table| table.watchers).sum(),
+            tables,
+            log_bytes,
+            snapshot_bytes,
             replica_bytes: store.size(),
-            ..Default::default()
+            transactions: counts.transactions,
+            rejected: counts.rejected,
+            commits: counts.commits,
         }))
     }
 }
@@ -347,7 +427,8 @@ fn to_transaction(operations: Vec<rpc::Operation>) -> Result<store::Transaction,
     Ok(transaction)
 }
 
-fn to_rpc(row: store::Row) -> rpc::Row {
+/// A stored row as the interface gives it.
+pub(crate) fn to_rpc(row: store::Row) -> rpc::Row {
     rpc::Row {
         content: row.content,
         version: row.version,
@@ -365,100 +446,4 @@ where
         let _ = sender.try_send(item);
     }
     ReceiverStream::new(receiver)
-}
-
-/// One watch on the server's side.
-struct Feed {
-    engine: Arc<Engine>,
-    schema: &'static Schema,
-    prefix: Vec<u8>,
-    sender: mpsc::Sender<Result<rpc::WatchReply, Status>>,
-}
-
-impl Feed {
-    async fn run(&self, mut epoch: String, mut revision: u64) -> Result<(), Error> {
-        let mut revisions = self.engine.revisions();
-        loop {
-            revisions.mark_unchanged();
-            let store = self.engine.store();
-            match store.history(&epoch, revision, 256)? {
-                None => (epoch, revision) = self.snapshot(&store).await?,
-                Some(changes) if changes.is_empty() => {
-                    tokio::select! {
-                        () = self.sender.closed() => return Ok(()),
-                        changed = revisions.changed() => if changed.is_err() {
-                            return Ok(());
-                        },
-                    }
-                }
-                Some(changes) => {
-                    for change in changes {
-                        let told = change.events.into_iter().filter(|event| {
-                            event.table == self.schema.table && event.key.starts_with(&self.prefix)
-                        });
-                        let told = told.map(|event| (event.key, event.row)).collect();
-                        revision = change.revision;
-                        self.tell(&epoch, revision, false, told).await?;
-                    }
-                }
-            }
-            if self.sender.is_closed() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn snapshot(&self, store: &store::Store) -> Result<(String, u64), Error> {
-        let (entries, revision, epoch) = store.list(self.schema.table, &self.prefix)?;
-        let rows = entries
-            .into_iter()
-            .map(|entry| (entry.key, Some(entry.row)))
-            .collect();
-        self.tell(&epoch, revision, true, rows).await?;
-        Ok((epoch, revision))
-    }
-
-    async fn tell(
-        &self,
-        epoch: &str,
-        revision: u64,
-        snapshot: bool,
-        rows: Vec<(Vec<u8>, Option<store::Row>)>,
-    ) -> Result<(), Error> {
-        if rows.is_empty() && !snapshot {
-            return Ok(());
-        }
-        let mut reply = rpc::WatchReply {
-            epoch: epoch.into(),
-            revision,
-            snapshot,
-            ..Default::default()
-        };
-        let mut size = 0;
-        for (at, row) in rows {
-            size += at.len() + row.as_ref().map_or(0, |row| row.content.len());
-            let parts = key::decode(&at).unwrap_or_default();
-            let key = parts.iter().map(ToString::to_string).collect();
-            reply.changes.push(rpc::WatchChange {
-                key,
-                row: row.map(to_rpc),
-            });
-            if size > CHUNK {
-                let next = rpc::WatchReply {
-                    changes: Vec::new(),
-                    ..reply.clone()
-                };
-                self.send(std::mem::replace(&mut reply, next)).await;
-                size = 0;
-            }
-        }
-        reply.complete = true;
-        self.send(reply).await;
-        Ok(())
-    }
-
-    /// A watcher that went away ends the feed at its next turn.
-    async fn send(&self, reply: rpc::WatchReply) {
-        let _ = self.sender.send(Ok(reply)).await;
-    }
 }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
-use crate::{Database, Error, Report};
+use crate::{Database, Error};
 
 /// A running database whose files vanish with it.
 #[derive(Debug)]
@@ -46,6 +46,14 @@ impl TestDatabase {
         let context = Context::new("database", Paths::below(folder.path()));
         let task = tokio::spawn(crate::serve(context.clone()));
         let guard = context.stop_token().clone().drop_guard();
+        let replicator = Context::new("database-replicator", context.paths().clone());
+        let stop = context.stop_token().clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                ended = crate::replicator::serve(replicator) => ended,
+            }
+        });
         let test = Self {
             folder,
             context,
@@ -57,20 +65,15 @@ impl TestDatabase {
     }
 
     async fn wait(&self) -> Result<(), Error> {
-        let report = Report {
-            state: 2,
-            reason: "Setup completed".into(),
-            ..Report::default()
-        };
         let mut tries = 0;
         loop {
-            match self.client().report(report.clone()).await {
-                Err(error) if tries > 1000 || self.task.is_finished() => return Err(error),
-                Err(_) => {
+            match self.client().status().await {
+                Ok(status) if status.state == 2 => return Ok(()),
+                Err(error) if tries > 2000 || self.task.is_finished() => return Err(error),
+                _ => {
                     tries += 1;
                     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                 }
-                Ok(()) => return Ok(()),
             }
         }
     }
