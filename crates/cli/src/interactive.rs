@@ -100,10 +100,13 @@ pub fn main(arguments: &[String]) -> ExitCode {
             .with(journal)
             .try_init();
     }
-    let operations = Operations::live(Paths::from_environment());
-    let signals = {
+    // Channels to the services and signal handlers belong to the runtime.
+    let (operations, signals) = {
         let _inside = runtime.enter();
-        Signals::catch()
+        (
+            Operations::live(Paths::from_environment()),
+            Signals::catch(),
+        )
     };
     let mut signals = match signals {
         Ok(signals) => signals,
