@@ -165,7 +165,7 @@ class Machine:
         if number is None:
             raise HostError("the virtual machine is not running")
         os.kill(number, signal.SIGKILL)
-        self._gone(number, 10)
+        self._gone(number, 60)
 
     def shut_down(self, seconds: float = 90) -> None:
         """Presses the power button and waits; a machine that does not react is switched off."""
@@ -184,12 +184,20 @@ class Machine:
         """Removes everything the machine left."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _gone(self, number: int, seconds: float) -> None:
+    @staticmethod
+    def _gone(number: int, seconds: float) -> None:
+        """Waits until the process has let go of everything: a dying one holds the lock on its disk a while longer."""
         deadline = time.monotonic() + seconds
-        while self.pid() == number:
+        while True:
+            try:
+                state = Path(f"/proc/{number}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            if state in "ZX":
+                return
             if time.monotonic() > deadline:
                 raise HostError(f"process {number} is still there after {seconds:.0f} s")
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
