@@ -23,13 +23,12 @@ mod transport;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use database::Database;
 use service::Context;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use xcp::Link;
 
@@ -122,7 +121,7 @@ impl Manager {
         let link = Link::open(&paths.router_socket(), self.context.id(), instance());
         let mut following = JoinSet::new();
         following.spawn(shard.clone().follow(link));
-        following.spawn(report(self.context.clone(), shard.clone()));
+        following.spawn(report(self.context.clone(), shard.ups_and_downs()));
         let mut accepting = JoinSet::new();
         for (listener, direct) in listeners {
             accepting.spawn(shard.clone().accept(listener, direct));
@@ -138,22 +137,18 @@ impl Manager {
 }
 
 /// Says when the service serves, and when it does not.
-async fn report(context: Context, shard: Arc<Shard>) {
-    let mut clock = tokio::time::interval(Duration::from_millis(50));
-    let mut was = None;
+async fn report(context: Context, mut up: watch::Receiver<bool>) {
     loop {
-        clock.tick().await;
-        let up = shard.is_up();
-        if was == Some(up) {
-            continue;
-        }
-        was = Some(up);
-        if !up {
+        let now = *up.borrow_and_update();
+        if !now {
             context.status("Waits for the router.");
         } else if context.is_ready() {
             context.status("Serving XMPP clients.");
         } else {
             context.ready("Serving XMPP clients.");
+        }
+        if up.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -11,6 +11,7 @@ use service::{Counter, Perf};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,7 +71,7 @@ pub(crate) struct Shard {
     admission: Admission,
     /// The link to the router, while it is up.
     router: Mutex<Option<Outbox>>,
-    up: AtomicBool,
+    up: watch::Sender<bool>,
     /// More is on its way to the router than it reads.
     crowded: AtomicBool,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
@@ -95,7 +96,7 @@ impl Shard {
             authentication,
             admission,
             router: Mutex::new(None),
-            up: AtomicBool::new(false),
+            up: watch::Sender::new(false),
             crowded: AtomicBool::new(false),
             connections: Mutex::default(),
             last: AtomicU64::new(0),
@@ -105,7 +106,12 @@ impl Shard {
 
     /// Whether the router is there.
     pub(crate) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        *self.up.borrow()
+    }
+
+    /// The same, with word of each change.
+    pub(crate) fn ups_and_downs(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     /// What a session must know.
@@ -208,7 +214,7 @@ impl Shard {
                         );
                     }
                     *lock(&self.router) = Some(out);
-                    self.up.store(true, Ordering::Relaxed);
+                    self.up.send_replace(true);
                     tracing::info!("The link to the router is up.");
                 }
                 Event::Down => self.orphan(),
@@ -258,7 +264,7 @@ impl Shard {
     /// again.
     fn orphan(&self) {
         tracing::warn!("The link to the router is down; its clients are closed.");
-        self.up.store(false, Ordering::Relaxed);
+        self.up.send_replace(false);
         *lock(&self.router) = None;
         for connection in self.all() {
             if connection.is_live() {

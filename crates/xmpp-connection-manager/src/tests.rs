@@ -19,17 +19,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use xcp::{Listener, Outbox, RouterEvent, ToComponent, ToRouter};
 
+use crate::Manager;
 use crate::admission::Admission;
 use crate::settings::Settings;
 use crate::shard::Counters;
 use crate::tls::Tls;
-use crate::Manager;
 
 const DOMAIN: &str = "example.com";
 
 /// A router of which the test is the mind.
 pub(super) struct Router {
-    listener: Listener,
+    /// None after the router has gone.
+    listener: Option<Listener>,
     out: Option<Outbox>,
     waiting: std::collections::VecDeque<ToRouter>,
 }
@@ -37,7 +38,7 @@ pub(super) struct Router {
 impl Router {
     fn bind(paths: &service::Paths, instance: u64) -> Self {
         Self {
-            listener: Listener::bind(&paths.router_socket(), instance, DOMAIN).unwrap(),
+            listener: Some(Listener::bind(&paths.router_socket(), instance, DOMAIN).unwrap()),
             out: None,
             waiting: std::collections::VecDeque::new(),
         }
@@ -49,7 +50,7 @@ impl Router {
             if let Some(frame) = self.waiting.pop_front() {
                 return frame;
             }
-            match within(self.listener.next()).await {
+            match within(self.listener.as_mut().unwrap().next()).await {
                 RouterEvent::Up { out, component, .. } => {
                     assert_eq!(component, "xmpp-connection-manager");
                     self.out = Some(out);
@@ -159,7 +160,7 @@ impl World {
         let ready = async {
             while !both.iter().all(Context::is_ready) {
                 // Hears of the link coming up.
-                if let Some(event) = router.listener.try_next() {
+                if let Some(event) = router.listener.as_mut().unwrap().try_next() {
                     let RouterEvent::Up { out, .. } = event else {
                         panic!("{event:?}")
                     };
@@ -211,7 +212,7 @@ impl World {
 
 /// Real time for what must happen soon.
 pub(super) async fn within<T>(something: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), something)
+    tokio::time::timeout(Duration::from_secs(60), something)
         .await
         .unwrap()
 }
