@@ -8,6 +8,8 @@
 
 pub mod action;
 pub mod error;
+#[cfg(feature = "testing")]
+pub mod fakes;
 pub mod host;
 pub mod logs;
 pub mod monitoring;

@@ -39,10 +39,19 @@ where
 /// Runs the service `id`, or says that there is none of that name.
 fn serve(id: &str) -> ExitCode {
     match id {
+        "authentication-service" => run(id, &Threads::PerProcessor, authentication::serve),
         "database" => run(id, &Threads::One, database::serve),
+        "database-layer-monitor" => run(id, &Threads::One, database::layer_monitor::serve),
+        "database-replicator" => run(id, &Threads::One, database::replicator::serve),
         "data-monitor" => run(id, &Threads::One, data_monitor::serve),
+        "login-datastore"
+        | "presence-datastore"
+        | "route-datastore"
+        | "sip-registration-datastore" => run(id, &Threads::One, datastore::serve),
         "log-partition-monitor" => run(id, &Threads::One, log_partition_monitor::serve),
         "supervisor" => run(id, &Threads::One, supervisor::serve),
+        "xmpp-connection-manager" => run(id, &Threads::One, xmpp_connection_manager::serve),
+        "web" => run(id, &Threads::PerProcessor, web::serve),
         "xmpp-router" => run(id, &Threads::One, router::serve),
         other => {
             eprintln!(

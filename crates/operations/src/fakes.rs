@@ -1,0 +1,227 @@
+//! A supervisor and a database in memory, for tests of the faces.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use service::Paths;
+
+use crate::error::{Error, Result};
+use crate::ports::{
+    NetworkChange, Replication, ScramKeys, Service, ServiceKind, State, Storage, Supervision,
+    UserChange, UserRecord,
+};
+use crate::{Host, Operations};
+
+/// What the fakes hold and what was asked of them. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Fakes(Arc<Mutex<World>>);
+
+/// The contents of the fakes.
+#[derive(Debug, Default)]
+pub struct World {
+    /// The services.
+    pub services: Vec<Service>,
+    /// Services that an activation needs besides.
+    pub missing: Vec<String>,
+    /// Every command to the supervisor, in words.
+    pub commands: Vec<String>,
+    /// Rows of each transaction.
+    pub batches: Vec<usize>,
+    /// The users.
+    pub users: BTreeMap<String, UserRecord>,
+    /// Argon2id hashes of the application users.
+    pub application_users: BTreeMap<String, String>,
+    /// Enterprise parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// What every call answers, when it is to fail.
+    pub fault: Option<Error>,
+}
+
+/// A service that is up.
+pub fn service(id: &str, compat: &str, kind: ServiceKind) -> Service {
+    Service {
+        id: id.into(),
+        compat: compat.into(),
+        name: compat.trim_start_matches("Cisco ").into(),
+        kind,
+        group: "IM and Presence".into(),
+        state: State::Started,
+        activated: true,
+        reason: String::new(),
+        started_at: Some(1_767_000_000),
+        up_seconds: Some(61),
+        restarts: 0,
+        critical: false,
+        auto_restart: true,
+    }
+}
+
+impl Fakes {
+    /// What they hold.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The actions over these fakes, for a node whose files are below `root`.
+    pub fn operations(&self, root: &Path) -> Operations {
+        Operations::new(
+            Paths::below(root),
+            Host::below(root),
+            root.join("logs"),
+            Box::new(self.clone()),
+            Box::new(self.clone()),
+            derive,
+        )
+    }
+
+    fn ask(&self, command: String) -> Result<MutexGuard<'_, World>> {
+        let mut world = self.world();
+        world.commands.push(command);
+        match &world.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(world),
+        }
+    }
+
+    fn turn(&self, command: &str, id: &str, state: State, reason: &str) -> Result<()> {
+        let mut world = self.ask(format!("{command} {id}"))?;
+        if let Some(service) = world.services.iter_mut().find(|one| one.id == id) {
+            service.state = state;
+            reason.clone_into(&mut service.reason);
+        }
+        Ok(())
+    }
+}
+
+fn derive(password: &str) -> std::result::Result<(ScramKeys, ScramKeys), String> {
+    let keys = ScramKeys {
+        salt: String::new(),
+        iterations: 4096,
+        stored_key: password.len().to_string(),
+        server_key: String::new(),
+    };
+    Ok((keys.clone(), keys))
+}
+
+#[tonic::async_trait]
+impl Supervision for Fakes {
+    async fn services(&self) -> Result<Vec<Service>> {
+        Ok(self.ask("list".into())?.services.clone())
+    }
+
+    async fn activate(&self, ids: &[String], with_dependencies: bool) -> Result<Vec<String>> {
+        let missing = self
+            .ask(format!("activate {}", ids.join(" ")))?
+            .missing
+            .clone();
+        if with_dependencies || missing.is_empty() {
+            for id in ids.iter().chain(&missing) {
+                self.turn("activated", id, State::Started, "")?;
+            }
+            return Ok(Vec::new());
+        }
+        Ok(missing)
+    }
+
+    async fn deactivate(&self, id: &str) -> Result<()> {
+        self.turn("deactivate", id, State::Stopped, "Service Not Activated")
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        self.turn("start", id, State::Started, "")
+    }
+
+    async fn stop(&self, id: &str) -> Result<()> {
+        self.turn("stop", id, State::Stopped, "Commanded Out of Service")
+    }
+
+    async fn restart(&self, id: &str) -> Result<()> {
+        self.turn("restart", id, State::Started, "")
+    }
+
+    async fn auto_restart(&self, id: &str, on: bool) -> Result<()> {
+        let mut world = self.ask(format!("auto-restart {id} {on}"))?;
+        if let Some(service) = world.services.iter_mut().find(|one| one.id == id) {
+            service.auto_restart = on;
+        }
+        Ok(())
+    }
+
+    async fn reboot(&self) -> Result<()> {
+        self.ask("reboot".into()).map(drop)
+    }
+
+    async fn power_off(&self) -> Result<()> {
+        self.ask("power off".into()).map(drop)
+    }
+
+    async fn set_timezone(&self, zone: &str) -> Result<()> {
+        self.ask(format!("timezone {zone}")).map(drop)
+    }
+
+    async fn set_network(&self, change: &NetworkChange) -> Result<()> {
+        self.ask(format!("network {change:?}")).map(drop)
+    }
+}
+
+#[tonic::async_trait]
+impl Storage for Fakes {
+    async fn users(&self) -> Result<Vec<UserRecord>> {
+        Ok(self.ask("users".into())?.users.values().cloned().collect())
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<UserRecord>> {
+        Ok(self.ask(format!("user {name}"))?.users.get(name).cloned())
+    }
+
+    async fn commit_users(&self, changes: Vec<UserChange>) -> Result<()> {
+        let mut world = self.ask("commit".into())?;
+        world.batches.push(changes.len());
+        for change in changes {
+            match change {
+                UserChange::Insert(user) | UserChange::Put(user) => {
+                    world.users.insert(user.user.clone(), user);
+                }
+                UserChange::Delete(name) => {
+                    world.users.remove(&name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn application_user(&self, name: &str) -> Result<Option<String>> {
+        let world = self.ask(format!("application user {name}"))?;
+        Ok(world.application_users.get(name).cloned())
+    }
+
+    async fn parameter(&self, name: &str) -> Result<Option<String>> {
+        Ok(self
+            .ask(format!("parameter {name}"))?
+            .parameters
+            .get(name)
+            .cloned())
+    }
+
+    async fn set_parameter(&self, name: &str, value: &str) -> Result<()> {
+        let mut world = self.ask(format!("set {name}"))?;
+        world.parameters.insert(name.into(), value.into());
+        Ok(())
+    }
+
+    async fn replication(&self) -> Result<Replication> {
+        drop(self.ask("replication".into())?);
+        Ok(Replication {
+            state: 2,
+            meaning: "Good".into(),
+            reason: String::new(),
+            lag_entries: 0,
+            lag_seconds: 0,
+            role: "leader".into(),
+            applied: 17,
+            tables: vec!["end_user".into()],
+            nodes: Vec::new(),
+        })
+    }
+}
