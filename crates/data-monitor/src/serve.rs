@@ -73,9 +73,10 @@ fn sync_agent() -> SyncAgent {
     SyncAgent::Complete
 }
 
-/// State of replication. The unit is not ordered behind the replicator's, or a
-/// replicator that does not start would keep the gate from its time limit; so
-/// while it is closed the gate looks itself whether the replicator serves.
+/// State of replication. The unit is ordered behind the replicator's, but a
+/// replicator that dies at its start does not hold the gate's start up, or the
+/// time limit would never come; so while it is closed the gate looks itself
+/// whether the replicator serves.
 async fn replication(database: &Database, open: bool, paths: &Paths) -> Replication {
     let status = tokio::time::timeout(ANSWER, database.status()).await;
     if !open && matches!(&status, Ok(Ok(status)) if status.state == 2) {

@@ -92,9 +92,8 @@ impl Client {
         })
     }
 
-    /// Deactivates feature services and stops them. While activated services
-    /// need them it is refused, unless `with_dependents`. Answers all that
-    /// were deactivated.
+    /// Deactivates feature services and stops them. Answers the activated
+    /// services that need them, by id; `with_dependents` deactivates those too.
     pub async fn deactivate(
         &self,
         ids: &[String],
@@ -106,7 +105,7 @@ impl Client {
             with_dependents,
         };
         let reply = self.0.clone().deactivate(request).await?;
-        Ok(reply.into_inner().deactivated)
+        Ok(reply.into_inner().dependents)
     }
 
     /// Begins to start a service.

@@ -15,7 +15,7 @@ use crate::world::{Activity, World};
 const LOOP: usize = 5;
 const WINDOW: Duration = Duration::from_secs(300);
 /// A service that has served for so long is well again.
-const WELL: Duration = Duration::from_secs(60);
+const WELL: Duration = Duration::from_secs(45);
 /// A service that dies again and again is down even in such moments of life.
 const MOMENT: Duration = Duration::from_secs(10);
 /// A service may be down for so long before it is an alarm.
@@ -75,11 +75,12 @@ impl Health {
             calls.extend(start_again(service, world));
             let why = || {
                 let reason = reason(service, catalogue, world);
-                if reason.is_empty() {
-                    service.compat.clone()
+                let words = if reason.is_empty() {
+                    "runs again"
                 } else {
-                    format!("{} ({reason})", service.compat)
-                }
+                    &reason
+                };
+                format!("{} ({}): {words}", service.compat, service.id)
             };
             if history.looping {
                 loops.push(why());
@@ -146,7 +147,6 @@ impl History {
         let well = self.well_since.is_some_and(|since| now - since >= WELL);
         if well || !activated(service, world) {
             self.looping = false;
-            self.recent.clear();
         }
         self.note_down(service, world, now);
         (well && unit.restarts > 0).then(|| Call::ResetFailed(service.unit()))

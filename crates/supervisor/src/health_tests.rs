@@ -64,9 +64,9 @@ fn one_death_is_counted_and_no_alarm() {
 fn a_service_that_is_well_again_gets_short_pauses_again() {
     let mut node = Node::new();
     node.dies("web", 1);
-    assert_eq!(node.after(40), []);
+    assert_eq!(node.after(44), []);
     let reset = Call::ResetFailed("web.service".into());
-    assert_eq!(node.after(20), [reset]);
+    assert_eq!(node.after(1), [reset]);
     edit(&mut node.world, "web", |unit| unit.restarts = 0);
     assert_eq!(node.after(60), []);
     node.dies("web", 1);
@@ -82,8 +82,8 @@ fn a_crash_loop_is_an_alarm_until_the_service_is_well() {
     assert_eq!(node.raised, BTreeMap::new());
     node.dies("web", 5);
     assert!(node.raised["ServiceCrashLoop"].contains("Cisco Tomcat"));
-    node.after(59);
-    // A minute of service is well.
+    node.after(44);
+    assert!(node.raised.contains_key("ServiceCrashLoop"));
     node.after(1);
     assert_eq!(node.raised, BTreeMap::new());
 }
@@ -91,11 +91,12 @@ fn a_crash_loop_is_an_alarm_until_the_service_is_well() {
 #[test]
 fn deaths_far_apart_are_no_loop() {
     let mut node = Node::new();
-    for restarts in 1..=9 {
-        node.dies("web", restarts);
+    for restarts in 1..=5 {
         node.after(50);
+        node.dies("web", restarts);
     }
-    assert!(node.raised.contains_key("ServiceCrashLoop"), "9 in 8 min");
+    // It was well in between, and still this goes on.
+    assert!(node.raised.contains_key("ServiceCrashLoop"));
     let mut node = Node::new();
     for _ in 1..=9 {
         node.dies("web", 1);
@@ -122,7 +123,7 @@ fn a_critical_service_that_stays_down_is_critical_after_the_grace() {
     node.after(1);
     let text = &node.raised["CriticalServiceDown"];
     assert!(
-        text.contains("Cisco XCP Router (ended with status 1)"),
+        text.contains("Cisco XCP Router (xmpp-router): ended with status 1"),
         "{text}"
     );
     node.serves("xmpp-router");

@@ -87,13 +87,12 @@ fn not_while_stopping(service: &Service, world: &World) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What the service needs on this node that neither runs nor is about to.
-fn needed_first<'a>(
-    service: &Service,
+/// Those of `needs` that neither run nor are about to.
+fn not_running<'a>(
+    needs: impl Iterator<Item = &'a str>,
     catalogue: &'a Catalogue,
     world: &World,
 ) -> Vec<&'a Service> {
-    let needs = service.activation_needs.iter();
     needs
         .filter_map(|id| catalogue.get(id))
         .filter(|need| !matches!(state(need, world), State::Started | State::Starting))
@@ -114,7 +113,11 @@ pub(crate) fn start(name: &str, catalogue: &Catalogue, world: &World) -> Result<
     by_hand(service, "started")?;
     to_activate_first(service, world)?;
     not_while_stopping(service, world)?;
-    let first = needed_first(service, catalogue, world);
+    let whole = world
+        .unit(&service.id)
+        .map_or(&[][..], |unit| &unit.part_of);
+    let whole = whole.iter().filter_map(|name| id_of(name));
+    let first = not_running(whole, catalogue, world);
     if !first.is_empty() {
         return refuse(format!(
             "{} needs {}, which does not run; start that first",
@@ -255,8 +258,9 @@ pub(crate) fn activate(
     // Network services among the needs are the administrator's to start: he
     // stopped them.
     for service in &in_order {
-        let first = needed_first(service, catalogue, world);
-        let first = first.into_iter().filter(|need| need.kind == Kind::Network);
+        let needs = service.activation_needs.iter().map(String::as_str);
+        let first = not_running(needs, catalogue, world).into_iter();
+        let first = first.filter(|need| need.kind == Kind::Network);
         let first = names(first);
         if !first.is_empty() {
             return refuse(format!(
@@ -278,7 +282,7 @@ pub(crate) fn activate(
 }
 
 /// Deactivates feature services and stops them. `Plan::also` are activated
-/// services that need them and are deactivated with them.
+/// services that need them: with `with_dependents` they are deactivated too.
 pub(crate) fn deactivate(
     wanted: &[String],
     with_dependents: bool,
@@ -314,11 +318,12 @@ pub(crate) fn deactivate(
         .copied()
         .filter(|service| !asked.contains(service.id.as_str()))
         .collect();
-    if !dependents.is_empty() && !with_dependents {
-        return refuse(format!(
-            "{} would not work any more; deactivate it first, or together with it",
-            names(dependents)
-        ));
+    let also = dependents
+        .iter()
+        .map(|service| service.id.clone())
+        .collect();
+    if !with_dependents {
+        in_order.retain(|service| asked.contains(service.id.as_str()));
     }
     let links = in_order
         .iter()
@@ -326,13 +331,7 @@ pub(crate) fn deactivate(
     let mut calls: Vec<Call> = links.collect();
     calls.push(Call::Reload);
     calls.extend(in_order.iter().map(|service| Call::Stop(service.unit())));
-    Ok(Plan {
-        calls,
-        also: dependents
-            .into_iter()
-            .map(|service| service.id.clone())
-            .collect(),
-    })
+    Ok(Plan { calls, also })
 }
 
 #[cfg(test)]

@@ -169,17 +169,18 @@ fn activation_offers_what_it_needs_and_does_it_when_told() {
 }
 
 #[test]
-fn deactivation_does_not_pull_the_ground_from_under_another_service() {
+fn deactivation_tells_who_needs_the_service_and_takes_them_along_when_told() {
     let catalogue = catalogue();
     let world = running(&catalogue);
     let wanted = ids(&[AUTHENTICATION]);
-    refused(
-        deactivate(&wanted, false, &catalogue, &world),
-        "Cisco XCP Connection Manager would not work any more",
-    );
+    let stop = |id: &str| Call::Stop(format!("{id}.service"));
+    let plan = deactivate(&wanted, false, &catalogue, &world).unwrap();
+    assert_eq!(plan.also, ids(&[MANAGER]));
+    let unlink = Call::Unlink(AUTHENTICATION.into());
+    assert_eq!(plan.calls, [unlink, Call::Reload, stop(AUTHENTICATION)]);
+
     let plan = deactivate(&wanted, true, &catalogue, &world).unwrap();
     assert_eq!(plan.also, ids(&[MANAGER]));
-    let stop = |id: &str| Call::Stop(format!("{id}.service"));
     assert_eq!(
         plan.calls,
         [

@@ -101,13 +101,12 @@ impl Supervisor for Server {
         let caller = may_change(request.extensions())?;
         let request = request.into_inner();
         let (ids, all) = (request.ids, request.with_dependents);
-        let mut deactivated = self
+        let dependents = self
             .change(&caller, "deactivate", &ids.join(" "), |catalogue, world| {
                 rules::deactivate(&ids, all, catalogue, world)
             })
             .await?;
-        deactivated.extend(ids);
-        Ok(Response::new(proto::DeactivateReply { deactivated }))
+        Ok(Response::new(proto::DeactivateReply { dependents }))
     }
 
     async fn start(&self, request: Request<proto::ServiceRequest>) -> Reply<proto::Done> {
