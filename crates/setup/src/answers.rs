@@ -192,9 +192,16 @@ impl Answers {
 
     /// Host name with the domain of the host, when it has one.
     pub fn full_name(&self) -> String {
-        match &self.network.domain {
-            Some(domain) => format!("{}.{domain}", self.network.hostname),
-            None => self.network.hostname.clone(),
+        self.network.full_name()
+    }
+}
+
+impl Network {
+    /// Host name with the domain of the host, when it has one.
+    pub fn full_name(&self) -> String {
+        match &self.domain {
+            Some(domain) => format!("{}.{domain}", self.hostname),
+            None => self.hostname.clone(),
         }
     }
 }

@@ -7,12 +7,11 @@
 use std::net::IpAddr;
 
 use anyhow::Context;
-use certificates::{Authority, Component, Names, Subject};
 
 use crate::answers::Answers;
 use crate::secrets::ClusterSecret;
 use crate::system::{Place, System};
-use crate::{account, file, network, seed};
+use crate::{account, file, issue, network, seed};
 
 /// A step, in the words that a person sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,14 +117,8 @@ impl Run<'_> {
     }
 
     fn network(&mut self) -> anyhow::Result<()> {
-        let full_name = self.answers.full_name();
         let network = &self.answers.network;
-        self.address = Some(network::apply(
-            network,
-            &full_name,
-            self.place,
-            self.system,
-        )?);
+        self.address = Some(network::apply(network, self.place, self.system)?);
         Ok(())
     }
 
@@ -155,22 +148,15 @@ impl Run<'_> {
 
     fn certificates(&mut self) -> anyhow::Result<()> {
         let answers = self.answers;
+        let names = issue::names(&answers.network, &answers.domain, self.address()?);
         let now = self.system.now();
-        let authority =
-            Authority::create(&authority_name(&answers.domain), &subject(answers), now)?;
-        let folder = "etc/signalbox/certificates";
-        self.write(&format!("{folder}/ca/key.pem"), 0o600, &authority.key_pem())?;
-        let own = authority.certificate_pem();
-        self.write(&format!("{folder}/ca/certificate.pem"), 0o644, own)?;
-        let names = names(answers, self.address()?);
-        for component in Component::ALL {
-            let issued = authority.issue(&subject(answers), &names, now)?;
-            let folder = format!("{folder}/{}", component.name());
-            self.write(&format!("{folder}/key.pem"), 0o600, &issued.key_pem)?;
-            let certificate = format!("{folder}/certificate.pem");
-            self.write(&certificate, 0o644, &issued.certificate_pem)?;
-        }
-        Ok(())
+        issue::create(
+            &answers.domain,
+            &answers.certificate,
+            &names,
+            self.place,
+            now,
+        )
     }
 
     fn database(&mut self) -> anyhow::Result<()> {
@@ -238,37 +224,6 @@ impl Run<'_> {
             size: self.answers.size.clone(),
             cluster: self.cluster.clone(),
         })
-    }
-}
-
-/// Common name of a cluster's authority, at most 64 characters.
-fn authority_name(domain: &str) -> String {
-    let end = " authority";
-    let start: String = domain.chars().take(64 - end.len()).collect();
-    start + end
-}
-
-fn subject(answers: &Answers) -> Subject {
-    let data = answers.certificate.clone();
-    Subject {
-        organization: data.organization,
-        unit: data.unit,
-        location: data.location,
-        state: data.state,
-        country: data.country,
-    }
-}
-
-fn names(answers: &Answers, address: IpAddr) -> Names {
-    let mut dns = vec![answers.full_name()];
-    for name in [&answers.network.hostname, &answers.domain] {
-        if !dns.contains(name) {
-            dns.push(name.clone());
-        }
-    }
-    Names {
-        dns,
-        addresses: vec![address],
     }
 }
 

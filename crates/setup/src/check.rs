@@ -5,7 +5,7 @@ use std::fmt;
 
 use service::Role;
 
-use crate::answers::{Account, Answers};
+use crate::answers::{Account, Answers, Network};
 use crate::machine::Machine;
 use crate::rules::{self, Check, Interface};
 
@@ -48,7 +48,7 @@ pub fn check(answers: &Answers, machine: &Machine) -> Vec<Problem> {
         rules::password(&answers.security_password.0),
     );
     features(answers, machine, &mut found);
-    network(answers, &mut found);
+    network(&answers.network, &mut found);
     account("administrator", &answers.administrator, &mut found);
     found.field(
         "administrator.user",
@@ -112,8 +112,14 @@ fn features(answers: &Answers, machine: &Machine, found: &mut Found) {
     }
 }
 
-fn network(answers: &Answers, found: &mut Found) {
-    let network = &answers.network;
+/// Every problem of network settings alone.
+pub(crate) fn check_network(settings: &Network) -> Vec<Problem> {
+    let mut found = Found::default();
+    network(settings, &mut found);
+    found.0
+}
+
+fn network(network: &Network, found: &mut Found) {
     found.field("network.hostname", rules::host_name(&network.hostname));
     if let Some(domain) = &network.domain {
         found.field("network.domain", rules::domain(domain));

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::answers::Answers;
 use crate::apply::{Step, apply, forget};
+use crate::change::change_network;
 use crate::check::check;
 use crate::console;
 use crate::machine::Machine;
@@ -21,6 +22,7 @@ usage: signalbox setup COMMAND [--root FOLDER]
                        on a disk labelled SIGNALBOX
   apply --answers FILE set the node up from this file
   console              the wizard, then the status of the node, on this terminal
+  change-network       apply the network settings that the supervisor left
   check --answers FILE tell what is wrong with an answer file
 
 With --root, the node whose files are below FOLDER.";
@@ -40,6 +42,7 @@ pub fn run(words: &[&str]) -> ExitCode {
     let outcome = (|| match options.command {
         "unattended" => unattended(&options.place),
         "apply" => apply_file(&options.place, &options.answers()?),
+        "change-network" => change_network(&options.place, &mut Node),
         "check" => check_file(&options.place, &options.answers()?),
         _ => bail!("{USAGE}"),
     })();

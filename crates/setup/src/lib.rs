@@ -3,12 +3,15 @@
 mod account;
 mod answers;
 mod apply;
+mod change;
 mod check;
 mod command;
 mod console;
 mod file;
+mod issue;
 mod machine;
 mod network;
+mod ovf;
 pub mod rules;
 mod secrets;
 mod seed;
@@ -18,6 +21,7 @@ pub mod wizard;
 
 pub use answers::{Account, Answers, CertificateData, DEFAULT_FEATURES, Network, Secret, Smtp};
 pub use apply::{Step, apply};
+pub use change::change_network;
 pub use check::{MOST_DNS, MOST_NTP, Problem, check};
 pub use command::run;
 pub use machine::{Feature, Machine};

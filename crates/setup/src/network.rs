@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::answers::Network;
 use crate::file;
@@ -75,7 +75,6 @@ fn hosts(address: IpAddr, name: &str, full_name: &str) -> String {
 /// node has then.
 pub(crate) fn apply(
     network: &Network,
-    full_name: &str,
     place: &Place,
     system: &mut dyn System,
 ) -> anyhow::Result<IpAddr> {
@@ -89,7 +88,7 @@ pub(crate) fn apply(
     system.run("networkctl", &["reload"], "")?;
     system.run("networkctl", &["reconfigure", INTERFACE], "")?;
     let address = wait_for_address(network, system)?;
-    let hosts = hosts(address, &network.hostname, full_name);
+    let hosts = hosts(address, &network.hostname, &network.full_name());
     file::write(&place.path("etc/hosts"), 0o644, &hosts)?;
     Ok(address)
 }
@@ -152,4 +151,12 @@ fn wait_for_address(network: &Network, system: &mut dyn System) -> anyhow::Resul
              to a network that has one, or give a fixed address"
         ),
     }
+}
+
+/// The settings as they were given last.
+pub(crate) fn load(place: &Place) -> anyhow::Result<Network> {
+    let path = place.path(SETTINGS);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
 }

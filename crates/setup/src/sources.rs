@@ -30,7 +30,41 @@ pub(crate) fn find(place: &Place, system: &mut dyn System) -> anyhow::Result<Opt
     if path.exists() {
         return Ok(Some(read(&path, path.display().to_string())?));
     }
-    from_disk(place, system)
+    match from_disk(place, system)? {
+        Some(found) => Ok(Some(found)),
+        None => from_disc(place, system),
+    }
+}
+
+/// Name of the file with OVF properties, on a disc that the hypervisor puts
+/// into the drive.
+const ENVIRONMENT: &str = "ovf-env.xml";
+/// How many drives to look into.
+const DRIVES: usize = 4;
+
+fn from_disc(place: &Place, system: &mut dyn System) -> anyhow::Result<Option<Found>> {
+    for number in 0..DRIVES {
+        let device = place.path(&format!("dev/sr{number}"));
+        if !device.exists() {
+            continue;
+        }
+        // An empty drive cannot be mounted; that is no mistake.
+        let text = with_disk(&device, "ro", place, system, |folder| {
+            let path = folder.join(ENVIRONMENT);
+            Ok(std::fs::read_to_string(path).ok())
+        });
+        if let Some(answers) = text
+            .ok()
+            .flatten()
+            .and_then(|text| crate::ovf::answers(&text))
+        {
+            return Ok(Some(Found {
+                place: format!("the OVF properties ({ENVIRONMENT})"),
+                answers,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// The disk for answers, if there is one.

@@ -3,25 +3,26 @@
 
 mod keys;
 mod lock;
+mod plain;
 mod session;
 mod status;
 mod trial;
 mod watch;
 
-use std::io::{IsTerminal, Stdout, stdout};
+use std::io::{IsTerminal, stdout};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
-use ratatui::backend::CrosstermBackend;
+use ratatui::Terminal;
 use ratatui::crossterm::{cursor, execute, terminal};
-use ratatui::layout::Rect;
-use ratatui::{Terminal, TerminalOptions, Viewport};
 
 use crate::system::Place;
 
+use plain::Plain;
+
 /// A screen is drawn on this.
-type Screen = Terminal<CrosstermBackend<Stdout>>;
+type Screen = Terminal<Plain>;
 
 /// Exit status when there is no terminal: the unit is not to try again, as
 /// for a serial port that the machine does not have.
@@ -52,17 +53,10 @@ fn on_screen(place: &Place) -> anyhow::Result<()> {
     watch::status(place, &mut screen)
 }
 
-/// Takes the whole terminal. A serial line knows no size: then it is 80 by 24.
+/// Takes the whole terminal.
 fn open() -> std::io::Result<Screen> {
     execute!(stdout(), terminal::EnterAlternateScreen)?;
-    let viewport = match terminal::size() {
-        Ok((width, height)) if width > 0 && height > 0 => Viewport::Fullscreen,
-        _ => Viewport::Fixed(Rect::new(0, 0, 80, 24)),
-    };
-    let mut screen = Terminal::with_options(
-        CrosstermBackend::new(stdout()),
-        TerminalOptions { viewport },
-    )?;
+    let mut screen = Terminal::new(Plain::new())?;
     screen.clear()?;
     Ok(screen)
 }
@@ -84,7 +78,7 @@ fn leave() {
 fn sign_in() -> ExitCode {
     let terminal = std::env::var("TERM").unwrap_or_else(|_| "vt220".into());
     let error = Command::new("/usr/sbin/agetty")
-        .args(["--noclear", "--nohostname", "-", &terminal])
+        .args(["--noclear", "--noissue", "-", &terminal])
         .exec();
     eprintln!("signalbox setup console: agetty does not start: {error}");
     ExitCode::FAILURE

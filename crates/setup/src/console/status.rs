@@ -161,19 +161,31 @@ fn on_services(services: &[View], width: usize, lines: &mut Vec<Line>) {
         (Count::Waiting, "waiting"),
         (Count::Stopped, "stopped"),
     ] {
-        for service in of(kind) {
-            let reason = if service.reason.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", service.reason)
-            };
-            entry(word, &format!("{}{reason}", service.name), width, lines);
+        for (names, reason) in by_reason(of(kind)) {
+            let colon = if reason.is_empty() { "" } else { ": " };
+            let text = format!("{}{colon}{reason}", names.join(", "));
+            entry(word, &text, width, lines);
         }
     }
     let up: Vec<&str> = of(Count::Up).map(|one| one.name.as_str()).collect();
     if !up.is_empty() {
         entry("up", &up.join(", "), width, lines);
     }
+}
+
+/// Services in groups that have the same reason.
+fn by_reason<'a>(services: impl Iterator<Item = &'a View>) -> Vec<(Vec<&'a str>, &'a str)> {
+    let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();
+    for service in services {
+        match groups
+            .iter_mut()
+            .find(|(_, reason)| *reason == service.reason)
+        {
+            Some((names, _)) => names.push(&service.name),
+            None => groups.push((vec![&service.name], &service.reason)),
+        }
+    }
+    groups
 }
 
 #[cfg(test)]

@@ -86,7 +86,14 @@ fn a_node_without_an_answer_from_its_supervisor_says_so() {
 
 #[test]
 fn more_than_fits_is_counted() {
-    let many = |n| service(&format!("s{n}"), State::NotRunning, true, "it failed");
+    let many = |n| {
+        service(
+            &format!("s{n}"),
+            State::NotRunning,
+            true,
+            &format!("it failed {n} times"),
+        )
+    };
     let shown = screen(&snapshot(Ok((0..40).map(many).collect())));
     assert!(shown.contains("more lines"), "{shown}");
     assert!(

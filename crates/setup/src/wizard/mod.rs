@@ -229,7 +229,7 @@ impl Wizard {
             Mode::Findings(_) => {
                 match key {
                     Key::Enter => self.turn(1),
-                    Key::Back => self.mode = Mode::Ask,
+                    Key::Back => self.go_to(self.at),
                     _ => {}
                 }
                 None

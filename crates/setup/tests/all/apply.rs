@@ -15,14 +15,14 @@ use time::macros::datetime;
 
 use crate::common::{EXAMPLE, make_root};
 
-const NOW: OffsetDateTime = datetime!(2026-11-21 06:00 UTC);
+pub(crate) const NOW: OffsetDateTime = datetime!(2026-11-21 06:00 UTC);
 
 /// Watches what would be run; fails at the step that a test names.
 #[derive(Default)]
-struct Watched {
+pub(crate) struct Watched {
     ran: Vec<(String, String)>,
     fails_at: Option<&'static str>,
-    addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
     no_card: bool,
     waited: Duration,
     host_name: String,
@@ -37,7 +37,7 @@ impl Watched {
         }
     }
 
-    fn commands(&self) -> Vec<&str> {
+    pub(crate) fn commands(&self) -> Vec<&str> {
         self.ran.iter().map(|(line, _)| line.as_str()).collect()
     }
 }
@@ -75,14 +75,14 @@ impl System for Watched {
     }
 }
 
-struct Case {
-    folder: TempDir,
-    place: Place,
-    system: Watched,
+pub(crate) struct Case {
+    pub(crate) folder: TempDir,
+    pub(crate) place: Place,
+    pub(crate) system: Watched,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         make_root(folder.path());
         let place = Place::at(folder.path());
@@ -95,17 +95,17 @@ impl Case {
         }
     }
 
-    fn apply(&mut self, answers: &Answers) -> anyhow::Result<()> {
+    pub(crate) fn apply(&mut self, answers: &Answers) -> anyhow::Result<()> {
         apply(answers, &self.place, &mut self.system, &mut |_| {})
     }
 
-    fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(path))
             .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 }
 
-fn example() -> Answers {
+pub(crate) fn example() -> Answers {
     Answers::parse(EXAMPLE).unwrap()
 }
 

@@ -4,5 +4,6 @@
 
 mod answers;
 mod apply;
+mod change;
 mod common;
 mod wizard;
