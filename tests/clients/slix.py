@@ -45,6 +45,7 @@ class Slix(slixmpp.ClientXMPP):
         self.sessions = 0
         self.resumptions = 0
         self.failures: list[str] = []
+        self.waiting: list[tuple[str, str]] = []
         for event, handler in {
             "session_start": self.on_session, "session_resumed": self.on_resumed, "disconnected": self.on_disconnected,
             "message": self.on_message, "message_error": self.messages.append, "presence": self.presences.append, "failed_auth": self.on_failed_auth,
@@ -61,6 +62,32 @@ class Slix(slixmpp.ClientXMPP):
         """The session went on after the connection was lost."""
         self.resumptions += 1
         self.online = True
+
+        for to, body in self.take_waiting():
+            self.write(to, body)
+
+    def take_waiting(self) -> list[tuple[str, str]]:
+        """What was written while there was no connection."""
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+    def write(self, to: str, body: str) -> None:
+        """Send a chat message, now or when there is a connection again.
+
+        slixmpp would put such messages before those that it sends again after a resumption, out of order.
+        """
+        if self.online:
+            self.send_message(to, body, mtype="chat")
+        else:
+            self.waiting.append((to, body))
+
+    def connection_lost(self, exception) -> None:
+        """Rescue what is still in slixmpp's queue: it would be thrown away, uncounted by stream management."""
+        while not self.waiting_queue.empty():
+            stanza, _ = self.waiting_queue.get_nowait()
+            if isinstance(stanza, slixmpp.Message):
+                self.waiting.append((str(stanza["to"]), stanza["body"]))
+        super().connection_lost(exception)
 
     def on_disconnected(self, _reason) -> None:
         """Come back unless we left."""
@@ -107,8 +134,10 @@ class Slix(slixmpp.ClientXMPP):
         return {jid: self.client_roster[jid]["subscription"] for jid in self.client_roster.keys() if jid != self.boundjid.bare}
 
     async def sign_out(self) -> None:
-        """Leave in order."""
+        """Leave in order: XEP-0198 recommends to say first what has arrived."""
         self.staying = False
+        if self.online and "xep_0198" in self.plugin and self.plugin["xep_0198"].enabled_in:
+            self.plugin["xep_0198"].send_ack()
         await self.disconnect(wait=2)
 
     def drop(self) -> None:

@@ -76,23 +76,26 @@ def ordered(writer: str, count: int) -> list[tuple[str, str]]:
 
 
 async def talk(a, b, alice, bob, between=None) -> None:
-    """Both write CROWD messages at once; `between` happens when a third of them is out."""
+    """Both write CROWD messages at once; `between` happens when a third of them is out, while they go on writing."""
     async def write(send) -> None:
         for number in range(CROWD):
             send(f"{number} of {CROWD}")
-            if number % 20 == 0:
-                # As people do: the other events of this loop, and the other direction, get their turn.
+            # Fast, but the other direction gets its turn; slow enough, when something happens, to be in the middle of it.
+            if between and number > CROWD // 3:
                 await asyncio.sleep(0.01)
+            elif number % 20 == 0:
+                await asyncio.sleep(0)
 
     writing = asyncio.gather(
-        write(lambda body: a.send_message(bob.jid, body, mtype="chat")), write(lambda body: b.write(alice.jid, body)),
+        write(lambda body: a.write(bob.jid, body)), write(lambda body: b.write(alice.jid, body)),
     )
     if between:
         await until("a third has arrived", lambda: min(len(a.texts), len(b.texts)) > CROWD // 3, 60)
         await between()
+        assert not writing.done(), "it happened in the middle"
     await writing
-    await until("all have arrived at the JavaScript client", lambda: len(b.texts) >= CROWD, 90)
-    await until("all have arrived at slixmpp", lambda: len(a.texts) >= CROWD, 90)
+    await until("all have arrived at the JavaScript client", lambda: len(b.texts) >= CROWD, 60)
+    await until("all have arrived at slixmpp", lambda: len(a.texts) >= CROWD, 60)
     assert b.texts == ordered(alice.jid, CROWD)
     assert a.texts == ordered(bob.jid, CROWD)
 
@@ -126,7 +129,7 @@ async def test_no_message_is_lost_when_the_connection_manager_is_killed(node, pe
 async def test_a_message_to_somebody_away_waits_with_its_time(people):
     alice, bob = people("alice", "bob")
     async with online(alice.slix()) as (a,):
-        a.send_message(bob.jid, "see you tomorrow", mtype="chat")
+        a.write(bob.jid, "see you tomorrow")
         await a.plugin["xep_0199"].ping(alice.jid)
     async with online(bob.slix(plugins=("xep_0203", "xep_0198"))) as (b,):
         message = await b.received("see you tomorrow")
@@ -145,9 +148,9 @@ async def test_the_bare_address_reaches_the_devices_that_want_it(people):
     async with online(alice.slix(), phone, desk) as (a, phone, desk):
         phone.send_presence(ppriority=-1)
         await until("the phone's priority is known", lambda: any(p["priority"] == -1 for p in desk.presences))
-        a.send_message(bob.jid, "to whom it may concern", mtype="chat")
+        a.write(bob.jid, "to whom it may concern")
         await desk.received("to whom it may concern")
-        a.send_message(f"{bob.jid}/phone", "to the phone", mtype="chat")
+        a.write(f"{bob.jid}/phone", "to the phone")
         await phone.received("to the phone")
         assert [body for _, body in phone.texts] == ["to the phone"]
 
@@ -161,9 +164,9 @@ async def test_carbons_show_the_other_device_what_was_said(people):
         desk.add_event_handler("carbon_received", lambda m: carbons.append(m["carbon_received"]["body"]))
         desk.add_event_handler("carbon_sent", lambda m: carbons.append(m["carbon_sent"]["body"]))
         await desk.plugin["xep_0280"].enable()
-        a.send_message(f"{bob.jid}/phone", "where are you", mtype="chat")
+        a.write(f"{bob.jid}/phone", "where are you")
         await phone.received("where are you")
-        phone.send_message(alice.jid, "on my way", mtype="chat")
+        phone.write(alice.jid, "on my way")
         await a.received("on my way")
         await until("the desk has seen both", lambda: carbons == ["where are you", "on my way"])
 
@@ -173,10 +176,10 @@ async def test_somebody_blocked_gets_through_no_more(people):
     alice, bob = people("alice", "bob")
     async with online(alice.slix(), bob.slix(plugins=("xep_0191", "xep_0198"))) as (a, b):
         await b.plugin["xep_0191"].block(alice.jid)
-        a.send_message(bob.jid, "let me in", mtype="chat")
+        a.write(bob.jid, "let me in")
         await until("alice is told", lambda: any(m["type"] == "error" for m in a.messages))
         await b.plugin["xep_0191"].unblock(alice.jid)
-        a.send_message(bob.jid, "thank you", mtype="chat")
+        a.write(bob.jid, "thank you")
         await b.received("thank you")
         assert [body for _, body in b.texts] == ["thank you"]
 

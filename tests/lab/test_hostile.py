@@ -222,7 +222,7 @@ def test_a_stanza_that_is_no_xml_ends_only_its_own_stream(people, stanza):
             with signed_in(alice) as wire:
                 wire.send(stanza)
                 refused(wire, b"<stream:error>")
-            b.send_message(bob.jid, "still here", mtype="chat")
+            b.write(bob.jid, "still here")
             await b.received("still here")
             assert b.sessions == 1
     others_go_on()

@@ -21,7 +21,7 @@ async def test_settings_and_messages_survive_a_power_cut(lab, node, people):
         await b.sign_out()
         await a.sees(b.full, "unavailable")
         for number in range(20):
-            a.send_message(bob.jid, f"while you were away {number}", mtype="chat")
+            a.write(bob.jid, f"while you were away {number}")
         # The answer to a later request says that everything before it has been handled.
         await a.plugin["xep_0199"].ping(alice.jid)
         lab.command("kill", node.name)
@@ -39,7 +39,7 @@ async def test_settings_and_messages_survive_a_power_cut(lab, node, people):
 async def test_messages_survive_an_orderly_restart(lab, node, people):
     alice, bob = people("alice", "bob")
     async with online(alice.slix()) as (a,):
-        a.send_message(bob.jid, "over night", mtype="chat")
+        a.write(bob.jid, "over night")
         await a.plugin["xep_0199"].ping(alice.jid)
     lab.command("stop", node.name)
     lab.command("start", node.name, seconds=240)

@@ -33,7 +33,8 @@ entity.on("online", (address) => {
 });
 entity.streamManagement.on("resumed", () => {
   tell({ event: "resumed" });
-  flush();
+  // The client calls itself online only after this event.
+  setImmediate(flush);
 });
 entity.streamManagement.on("fail", (stanza) => tell({ event: "lost", stanza: stanza.toString() }));
 entity.on("disconnect", () => tell({ event: "disconnect" }));
