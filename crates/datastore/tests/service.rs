@@ -5,14 +5,30 @@
 use bytes::Bytes;
 use datastore::{Owner, Reader, Watch, WatchEvent};
 use service::{Context, Paths};
-use tokio::task::JoinHandle;
 
 const ID: &str = "presence-datastore";
 
-fn start(paths: &Paths) -> (Context, JoinHandle<anyhow::Result<()>>) {
+/// A store on a runtime of its own, whose end takes the connections along as
+/// the death of a process does.
+struct Running(Option<tokio::runtime::Runtime>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn start(paths: &Paths) -> Running {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let context = Context::new(ID, paths.clone());
-    let task = tokio::spawn(datastore::serve(context.clone()));
-    (context, task)
+    runtime.spawn(datastore::serve(context));
+    Running(Some(runtime))
 }
 
 /// Sends everything an owner has, when the store wants it.
@@ -54,7 +70,7 @@ async fn a_store_that_was_restarted_is_filled_again() {
     let folder = tempfile::tempdir().unwrap();
     let paths = Paths::below(folder.path());
     let socket = paths.datastore_socket(ID);
-    let (context, task) = start(&paths);
+    let running = start(&paths);
     let owner = Owner::start(&socket, "node1/router", 1);
     let reader = Reader::connect(&socket);
     let mut watch = reader.watch("");
@@ -70,9 +86,8 @@ async fn a_store_that_was_restarted_is_filled_again() {
     let stats = reader.stats().await.unwrap();
     assert_eq!(stats.rows, 2);
 
-    context.stop();
-    task.await.unwrap().unwrap();
-    let (_context, _task) = start(&paths);
+    drop(running);
+    let _running = start(&paths);
     fill(&owner, &[("b", "2"), ("c", "3")]).await;
     until(&mut watch, &[("b", "2"), ("c", "3")]).await;
 }
@@ -82,7 +97,7 @@ async fn an_owners_older_incarnation_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let paths = Paths::below(folder.path());
     let socket = paths.datastore_socket(ID);
-    let (_context, _task) = start(&paths);
+    let _running = start(&paths);
     let new = Owner::start(&socket, "node1/router", 2);
     fill(&new, &[("a", "new")]).await;
     let mut watch = Reader::connect(&socket).watch("");

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use xmpp::{Builder, Condition, Header, StreamError, ns};
 
 use crate::config::Conflict;
-use crate::event::{ConnectionId, Soft};
+use crate::event::{Actions, ConnectionId, Soft};
 use crate::router::{Connection, Later, Router};
 use crate::session::{Copy, Queued, Session};
 use crate::slab::Key;
@@ -154,11 +154,13 @@ impl Router {
         };
         let key = self.sessions.insert(session);
         self.connections.insert(connection, Connection::Bound(key));
+        let user_key = user;
         if let Some(user) = self.users.get_mut(user) {
             user.fresh.retain(|known| *known != connection);
             user.sessions.push(key);
         }
         self.announce(key);
+        self.announce_route(user_key);
         let mut xml = Builder::new();
         xml.start("iq").attribute("type", "result");
         xml.maybe("id", request.id().map(|id| id.get()).as_deref());
@@ -199,6 +201,49 @@ impl Router {
                 connected: session.connection.is_some(),
             });
         }
+    }
+
+    /// Tells the real-time store where a user's sessions are.
+    fn announce_route(&mut self, user: Key) {
+        let Some(user) = self.users.get(user) else {
+            return;
+        };
+        let resources = user
+            .sessions
+            .iter()
+            .filter_map(|key| Some(self.sessions.get(*key)?.resource().into()))
+            .collect();
+        self.out.soft.push(Soft::Route {
+            jid: format!("{}@{}", user.name, self.domain).into(),
+            resources,
+        });
+    }
+
+    /// Tells the real-time stores everything, for those that were restarted.
+    pub fn publish(&mut self, out: &mut Actions) {
+        std::mem::swap(&mut self.out, out);
+        let sessions: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
+        for key in sessions {
+            self.announce(key);
+            if let Some(session) = self.sessions.get(key)
+                && let Some(presence) = &session.presence
+            {
+                self.out.soft.push(Soft::Presence {
+                    jid: (&*session.jid).into(),
+                    stanza: Some((&**presence).into()),
+                });
+            }
+        }
+        let users: Vec<Key> = self
+            .users
+            .iter()
+            .filter(|(_, user)| !user.sessions.is_empty())
+            .map(|(key, _)| key)
+            .collect();
+        for user in users {
+            self.announce_route(user);
+        }
+        std::mem::swap(&mut self.out, out);
     }
 
     /// A connection is gone by itself.
@@ -298,6 +343,7 @@ impl Router {
                 data.in_delivery.retain(|known| !stored.contains(known));
             }
         }
+        self.announce_route(user);
         if !stored.is_empty() {
             self.fetch_stored(user);
         }

@@ -11,6 +11,9 @@ use crate::slab::Key;
 use crate::stanza::{self, StanzaError, names};
 use crate::user::{Effect, Step};
 
+/// Largest message that the database stores.
+const STORED: usize = 256 << 10;
+
 impl Router {
     /// Gives a stanza to a session.
     pub(crate) fn deliver(&mut self, key: Key, stanza: &[u8], copy: Copy) {
@@ -268,6 +271,14 @@ impl Router {
         };
         if most == 0 {
             self.bounce(header, StanzaError::ServiceUnavailable, "");
+            return;
+        }
+        if stanza.len() > STORED {
+            self.bounce(
+                header,
+                StanzaError::NotAcceptable,
+                "A message of this size is not stored for later.",
+            );
             return;
         }
         if data.offline.len() >= most || data.offline_bytes + stanza.len() > most_bytes {

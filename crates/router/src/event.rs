@@ -140,6 +140,13 @@ pub enum Soft {
         /// Full address.
         jid: Box<str>,
     },
+    /// Where a user's sessions are changed.
+    Route {
+        /// Bare address.
+        jid: Box<str>,
+        /// Resources of the sessions; none when the last ended.
+        resources: Vec<Box<str>>,
+    },
     /// Presence of a session.
     Presence {
         /// Full address.

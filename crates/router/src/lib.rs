@@ -15,6 +15,7 @@ mod iq;
 mod management;
 mod message;
 mod presence;
+mod publish;
 mod roster;
 mod router;
 mod rows;

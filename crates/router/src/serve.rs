@@ -11,9 +11,11 @@ use service::Context;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use xcp::{LinkId, Listener, Outbox, RouterEvent};
+use xmpp_config_manager::Report;
 
 use crate::counters::Counters;
 use crate::event::{Actions, Event, Time};
+use crate::publish::{Publisher, To};
 use crate::router::{Random, Router};
 use crate::{Config, Conflict, storage};
 
@@ -98,6 +100,7 @@ struct Shell {
     outboxes: HashMap<LinkId, Outbox>,
     database: Database,
     answers: mpsc::UnboundedSender<Event>,
+    publisher: Publisher,
 }
 
 impl Shell {
@@ -165,7 +168,19 @@ impl Shell {
                 out.end();
             }
         }
-        self.actions.soft.clear();
+        for news in self.actions.soft.drain(..) {
+            self.publisher.tell(news, To::All);
+        }
+    }
+
+    /// Tells a real-time store that was restarted everything.
+    fn publish(&mut self, to: To) {
+        let mut all = Actions::default();
+        self.router.publish(&mut all);
+        for news in all.soft {
+            self.publisher.tell(news, to);
+        }
+        self.publisher.synced(to);
     }
 
     fn users_changed(&mut self, event: WatchEvent<EndUser>) {
@@ -229,6 +244,9 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let router = Router::new(&node.domain, read_config(&parameters), random, clock.now());
     let mut counters = Counters::new(ctx.perf(), &node.size);
     let mut users = database.watch::<EndUser>(&[]);
+    // The wall clock makes the epoch higher at each start.
+    let epoch = u64::try_from(clock.now().unix).unwrap_or_default();
+    let publisher = Publisher::new(ctx.paths(), &node.name, epoch);
     let mut shell = Shell {
         clock,
         router,
@@ -236,7 +254,9 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
         outboxes: HashMap::new(),
         database,
         answers,
+        publisher,
     };
+    let _report = Report::start(ctx.paths(), ctx.id(), &[("domain", &node.domain)]);
     ctx.ready(&format!("Routes for {}.", node.domain));
 
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -261,6 +281,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
                 }
             }
             event = users.next() => shell.users_changed(event),
+            to = shell.publisher.wanted() => shell.publish(to),
             () = parameters.changed() => {
                 let config = read_config(&parameters);
                 shell.handle(Event::Configured(config));

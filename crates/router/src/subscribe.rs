@@ -9,6 +9,9 @@ use crate::stanza::{self, StanzaError};
 use crate::subscription::{Request, State, inbound, outbound};
 use crate::user::Effect;
 
+/// Largest request that is kept with what it says.
+const REQUEST: usize = 16 << 10;
+
 impl Router {
     /// A user's row for a contact, or the beginning of one.
     fn row(&self, user: Key, contact: &str) -> RosterRow {
@@ -152,7 +155,10 @@ impl Router {
                 if !row.listed && self.roster_is_full(user) {
                     return;
                 }
-                let request = stanza::addressed(header, &contact, Some(&own));
+                let mut request = stanza::addressed(header, &contact, Some(&own));
+                if request.len() > REQUEST {
+                    request = stanza::presence("subscribe", &contact, &own);
+                }
                 row.pending_in = String::from_utf8(request).ok().map(Into::into);
             }
             let pushed = row.listed
