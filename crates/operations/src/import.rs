@@ -48,7 +48,8 @@ struct Row {
     new: NewUser,
 }
 
-fn read(text: &[u8]) -> std::result::Result<Vec<Row>, Vec<BadRow>> {
+/// The checked rows, or the bad ones with the number of all.
+fn read(text: &[u8]) -> std::result::Result<Vec<Row>, (Vec<BadRow>, usize)> {
     // Spreadsheets begin a file with a byte order mark.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut reader = csv::ReaderBuilder::new()
@@ -71,10 +72,9 @@ fn read(text: &[u8]) -> std::result::Result<Vec<Row>, Vec<BadRow>> {
         }
     }
     if columns == 0 {
-        return Err(vec![at(
-            1,
-            "the header must be user,password or user,password,name or user,password,name,mail",
-        )]);
+        let header =
+            "the header must be user,password or user,password,name or user,password,name,mail";
+        return Err((vec![at(1, header)], 0));
     }
     let mut lines = Lines {
         text,
@@ -106,7 +106,12 @@ fn read(text: &[u8]) -> std::result::Result<Vec<Row>, Vec<BadRow>> {
             },
         }
     }
-    if bad.is_empty() { Ok(rows) } else { Err(bad) }
+    if bad.is_empty() {
+        Ok(rows)
+    } else {
+        let all = rows.len() + bad.len();
+        Err((bad, all))
+    }
 }
 
 /// Line numbers of records. The reader's own are one too low in a file whose
@@ -155,11 +160,11 @@ fn row(record: &csv::ByteRecord, columns: usize) -> std::result::Result<NewUser,
 }
 
 fn refusal(bad: &[BadRow], rows: usize) -> Error {
-    let mut message = format!(
-        "nobody was imported: {} of {} rows cannot be. Correct them and import the file again",
-        bad.len(),
-        rows.max(bad.len())
-    );
+    let mut message = "nobody was imported. ".to_owned();
+    if rows > 0 {
+        let _ = write!(message, "{} of {rows} rows cannot be: ", bad.len());
+    }
+    message += "correct the file and import it again";
     for row in bad.iter().take(TOLD) {
         let _ = write!(message, "\nline {}: {}", row.line, row.reason);
     }
@@ -233,7 +238,7 @@ impl Operations {
                     SIZE_LIMIT >> 20
                 )));
             }
-            let rows = read(text).map_err(|bad| refusal(&bad, 0))?;
+            let rows = read(text).map_err(|(bad, all)| refusal(&bad, all))?;
             let known: HashSet<_> = self
                 .storage()
                 .users()
@@ -300,6 +305,7 @@ mod tests {
     fn bad(text: &str) -> Vec<(u64, String)> {
         read(text.as_bytes())
             .unwrap_err()
+            .0
             .into_iter()
             .map(|row| (row.line, row.reason))
             .collect()
@@ -341,7 +347,7 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf8_are_refused() {
         let rows = read(b"user,password\nalice,\xff\n").unwrap_err();
-        assert_eq!(rows[0].reason, "the password is not UTF-8");
+        assert_eq!(rows.0[0].reason, "the password is not UTF-8");
     }
 
     #[test]
@@ -353,7 +359,7 @@ mod tests {
             })
             .collect();
         let message = refusal(&rows, 100).message;
-        assert!(message.starts_with("nobody was imported: 25 of 100 rows"));
+        assert!(message.starts_with("nobody was imported. 25 of 100 rows"));
         assert!(message.ends_with("… and 5 more"));
     }
 }

@@ -1,0 +1,515 @@
+//! The command line in process, over a supervisor and a database in memory:
+//! every answer that scripts parse, byte by byte.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use cli::commands::TREE;
+use cli::parse::Completion;
+use cli::run::{Surroundings, run};
+use cli::session::{Preferences, Terminal};
+use cli::words::split;
+use operations::fakes::{Fakes, service};
+use operations::ports::{ServiceKind, State};
+use operations::{Caller, Level, Operations};
+
+#[derive(Default)]
+struct Screen {
+    shown: Mutex<String>,
+    answers: Mutex<VecDeque<String>>,
+    input: Mutex<Vec<u8>>,
+}
+
+impl Terminal for Screen {
+    fn show(&self, text: &str) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.push_str(text);
+    }
+
+    fn page(&self, text: &str) {
+        self.show(text);
+    }
+
+    fn ask(&self, prompt: &str) -> Option<String> {
+        self.show(prompt);
+        self.answers.lock().unwrap().pop_front()
+    }
+
+    fn ask_secret(&self, prompt: &str) -> Option<String> {
+        self.ask(prompt)
+    }
+
+    fn rest(&self, _: u64) -> std::io::Result<Vec<u8>> {
+        Ok(self.input.lock().unwrap().clone())
+    }
+}
+
+struct Node {
+    fakes: Fakes,
+    operations: Operations,
+    screen: Screen,
+    folder: tempfile::TempDir,
+    level: Level,
+}
+
+fn node() -> Node {
+    let folder = tempfile::tempdir().unwrap();
+    for path in ["etc", "run", "logs/web"] {
+        std::fs::create_dir_all(folder.path().join(path)).unwrap();
+    }
+    let text = "name = \"node1\"\ndomain = \"example.org\"\naddress = \"192.0.2.1\"\n\
+                role = \"publisher\"\nproduct = \"imp\"\nsize = \"5K\"\ncluster = \"c\"\n";
+    std::fs::write(folder.path().join("etc/node.toml"), text).unwrap();
+    std::fs::write(folder.path().join("logs/web/access.log"), "one\ntwo\n").unwrap();
+    let fakes = Fakes::default();
+    let mut proxy = service("sip-proxy", "Cisco SIP Proxy", ServiceKind::Feature);
+    proxy.state = State::Stopped;
+    proxy.activated = false;
+    fakes.world().services = vec![
+        service("xmpp-router", "Cisco XCP Router", ServiceKind::Network),
+        service("database", "A Cisco DB", ServiceKind::Network),
+        proxy,
+    ];
+    let operations = fakes.operations(folder.path());
+    Node {
+        fakes,
+        operations,
+        screen: Screen::default(),
+        folder,
+        level: Level::Administer,
+    }
+}
+
+impl Node {
+    /// Runs a line; gives the exit status and what was shown.
+    async fn run(&self, line: &str) -> (u8, String) {
+        self.screen.shown.lock().unwrap().clear();
+        let caller = Caller {
+            user: "admin".into(),
+            level: self.level,
+            face: "cli",
+            origin: "test".into(),
+        };
+        let preferences = Preferences::default();
+        let surroundings = Surroundings {
+            operations: &self.operations,
+            caller: &caller,
+            terminal: &self.screen,
+            preferences: &preferences,
+        };
+        let status = run(surroundings, &split(line), std::future::pending()).await;
+        (status, self.screen.shown.lock().unwrap().clone())
+    }
+
+    fn answer(&self, text: &str) {
+        self.screen.answers.lock().unwrap().push_back(text.into());
+    }
+
+    fn asked(&self, command: &str) -> bool {
+        self.fakes.world().commands.iter().any(|one| one == command)
+    }
+}
+
+fn shown(text: &str) -> (u8, String) {
+    (0, text.into())
+}
+
+#[tokio::test]
+async fn service_list() {
+    assert_eq!(
+        node().run("utils service list").await,
+        shown(
+            "Requesting service status, please wait...\n\
+             A Cisco DB[STARTED]\n\
+             Cisco SIP Proxy[STOPPED]  Service Not Activated\n\
+             Cisco XCP Router[STARTED]\n\
+             Primary Node =true\n"
+        )
+    );
+}
+
+#[tokio::test]
+async fn the_machine_form_is_one_line_and_nothing_else() {
+    let (status, text) = node().run("utils service list --json").await;
+    assert_eq!((status, text.lines().count()), (0, 1));
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["ok"], true);
+    let first = &value["result"]["services"][0];
+    assert_eq!(
+        (
+            &first["id"],
+            &first["compat"],
+            &first["kind"],
+            &first["state"]
+        ),
+        (
+            &"database".into(),
+            &"A Cisco DB".into(),
+            &"network".into(),
+            &"STARTED".into()
+        )
+    );
+    let (status, text) = node().run("utils service frobnicate --json").await;
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (status, &value["ok"], &value["error"]["kind"]),
+        (2, &false.into(), &"usage".into())
+    );
+    assert_eq!(value["error"]["next"][0], "activate");
+}
+
+#[tokio::test]
+async fn services_are_stopped_started_and_restarted_by_any_of_their_names() {
+    let node = node();
+    assert_eq!(
+        node.run("utils service stop Cisco XCP Router").await,
+        shown("Service Manager is running\nCisco XCP Router[STOPPED]  Commanded Out of Service\n")
+    );
+    assert_eq!(
+        node.run("utils service start \"cisco xcp router\"").await,
+        shown("Service Manager is running\nCisco XCP Router[STARTED]\n")
+    );
+    assert_eq!(
+        node.run("utils service restart xmpp-router").await,
+        shown("Service Manager is running\nCisco XCP Router[STARTED]\n")
+    );
+    assert!(node.asked("restart xmpp-router"));
+    let (status, text) = node.run("utils service start Cisco Router").await;
+    assert_eq!(status, 1);
+    assert!(
+        text.ends_with("\nExecuted command unsuccessfully\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_network_service_is_not_activated_and_dependencies_are_offered() {
+    let node = node();
+    let (status, text) = node.run("utils service activate A Cisco DB").await;
+    assert_eq!(status, 1);
+    assert!(text.contains("A Cisco DB is a network service"), "{text}");
+    node.fakes.world().missing = vec!["xmpp-router".into()];
+    node.answer("n");
+    let (status, text) = node.run("utils service activate Cisco SIP Proxy").await;
+    assert_eq!(status, 1);
+    assert!(
+        text.starts_with(
+            "Service Manager is running\n\
+             Cisco SIP Proxy needs these to be activated too: Cisco XCP Router.\n\
+             Continue (y/n)?"
+        ),
+        "{text}"
+    );
+    assert!(!node.asked("activated sip-proxy"));
+    node.answer("y");
+    assert_eq!(
+        node.run("utils service activate Cisco SIP Proxy").await.0,
+        0
+    );
+    assert!(node.asked("activated sip-proxy"));
+}
+
+#[tokio::test]
+async fn what_hurts_warns_and_asks() {
+    for (line, command) in [
+        ("utils system restart", "reboot"),
+        ("utils system shutdown", "power off"),
+        (
+            "set network ip eth0 192.0.2.7 255.255.255.0 192.0.2.254",
+            "network",
+        ),
+        ("set network hostname beta", "network"),
+        ("set network mtu 1400", "network"),
+    ] {
+        let node = node();
+        // No answer, and each answer that is not a clear yes.
+        for answer in [None, Some(""), Some("n"), Some("maybe")] {
+            if let Some(answer) = answer {
+                node.answer(answer);
+            }
+            let (status, text) = node.run(line).await;
+            assert_eq!(status, 1, "{line}");
+            assert!(text.contains("\nContinue (y/n)?"), "{text}");
+            assert!(node.fakes.world().commands.is_empty(), "{line}");
+        }
+        node.answer("y");
+        assert_eq!(node.run(line).await.0, 0, "{line}");
+        let commands = node.fakes.world().commands.clone();
+        assert!(commands[0].starts_with(command), "{commands:?}");
+    }
+}
+
+#[tokio::test]
+async fn levels_hold_for_every_command() {
+    let mut node = node();
+    for (level, number) in [
+        (Level::Look, 0),
+        (Level::Operate, 1),
+        (Level::Administer, 4),
+    ] {
+        node.level = level;
+        for command in TREE.commands.iter().filter(|one| one.level() > number) {
+            let mut line = command.words.to_owned();
+            for argument in command.arguments.iter().filter(|one| one.required) {
+                let value = match argument.kind {
+                    cli::command::Kind::Choice(words) => words[0],
+                    _ => "x",
+                };
+                line = format!("{line} {value}");
+            }
+            let (status, text) = node.run(&line).await;
+            assert_eq!(status, 1, "{line}");
+            assert!(text.contains("privilege level"), "{line}: {text}");
+        }
+        assert!(node.fakes.world().commands.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn users_come_and_go() {
+    let node = node();
+    assert_eq!(
+        node.run("users add Alice --password secret --name \"Alice A\"")
+            .await,
+        shown("alice@example.org was added.\n")
+    );
+    let (status, text) = node.run("users add alice --password other").await;
+    assert_eq!(status, 1);
+    assert!(text.contains("users passwd alice"), "{text}");
+    node.answer("one");
+    node.answer("two");
+    assert_eq!(node.run("users passwd alice").await.0, 1);
+    node.answer("longer");
+    node.answer("longer");
+    assert_eq!(
+        node.run("users passwd alice").await,
+        shown("Password: Again: alice@example.org has a new password.\n")
+    );
+    assert_eq!(
+        node.run("users list").await,
+        shown("USER   NAME     MAIL\nalice  Alice A\n1 user\n")
+    );
+    assert_eq!(
+        node.run("users delete alice").await,
+        shown("alice@example.org was removed.\n")
+    );
+    assert_eq!(node.run("users show alice").await.0, 1);
+}
+
+#[tokio::test]
+async fn an_import_is_all_or_nothing_and_in_batches() {
+    let node = node();
+    let import = |text: String| {
+        *node.screen.input.lock().unwrap() = text.into_bytes();
+        node.run("users import /dev/stdin")
+    };
+    let rows: String = (0..1201).map(|n| format!("u{n},p\n")).collect();
+    let (status, text) = import(format!("user,password\n{rows}b ad,p\n")).await;
+    assert_eq!(status, 1);
+    assert!(
+        text.contains("1 of 1202 rows") && text.contains("\nline 1203: "),
+        "{text}"
+    );
+    assert!(node.fakes.world().users.is_empty());
+    assert_eq!(
+        import(format!("user,password\n{rows}")).await,
+        shown("1201 users were imported.\n")
+    );
+    assert_eq!(node.fakes.world().batches, [500, 500, 201]);
+    let (status, text) = import("user,password\nnew,p\nu7,p\n".into()).await;
+    assert_eq!(status, 1);
+    assert!(
+        text.contains("line 3: there is a user u7 already"),
+        "{text}"
+    );
+    assert!(!node.fakes.world().users.contains_key("new"));
+    let folder = node.folder.path().display().to_string();
+    let (status, text) = node.run(&format!("users import {folder}")).await;
+    assert_eq!(status, 1);
+    assert!(text.contains("is not a file"), "{text}");
+}
+
+#[tokio::test]
+async fn replication_of_a_single_node() {
+    let node = node();
+    assert_eq!(
+        node.run("utils dbreplication runtimestate").await,
+        shown(
+            "Runtime state cannot be performed on a cluster with a single active node; aborting \
+             operation\n"
+        )
+    );
+    assert_eq!(
+        node.run("set cli pagination off").await,
+        shown("Automatic pagination is turned off\n")
+    );
+}
+
+#[tokio::test]
+async fn logs_are_read_and_cannot_be_left() {
+    let node = node();
+    assert_eq!(
+        node.run("file list activelog *").await,
+        shown("<dir>   journal\n<dir>   web\ndir count = 2, file count = 0\n")
+    );
+    assert_eq!(
+        node.run("file view activelog web/access.log").await,
+        shown("one\ntwo\n")
+    );
+    assert_eq!(
+        node.run("file tail activelog web/access.log 1").await,
+        shown("two\n")
+    );
+    for path in [
+        "../etc/node.toml",
+        "web/../../etc/node.toml",
+        "/etc/passwd",
+        "..%2fetc/node.toml",
+        "journal/../../etc/node.toml",
+        "journal/--file=x.log",
+    ] {
+        let (status, text) = node.run(&format!("file view activelog {path}")).await;
+        assert_eq!(status, 1, "{path}");
+        assert!(
+            !text.contains("example.org") && !text.contains("root:"),
+            "{text}"
+        );
+    }
+}
+
+/// What people try to get out of a restricted command line. None of it may be
+/// a command, or part of one.
+#[tokio::test]
+async fn there_is_no_way_to_a_shell() {
+    let node = node();
+    for line in [
+        "sh",
+        "bash -i",
+        "/bin/sh",
+        "!sh",
+        "!",
+        ":!sh",
+        "vi",
+        "more /etc/passwd",
+        "less",
+        "man man",
+        "su -",
+        "sudo -s",
+        "root",
+        "exec sh",
+        "eval id",
+        ". /etc/profile",
+        "scp -t /tmp",
+        "sftp-server",
+        "/usr/lib/openssh/sftp-server",
+        "rsync --server",
+        "git-receive-pack x",
+        "id;sh",
+        "utils service list; sh",
+        "utils service list | sh",
+        "utils service list && sh",
+        "utils service list > /tmp/x",
+        "utils service list `id`",
+        "utils service list $(id)",
+        "show status\nsh",
+        "file edit activelog x",
+        "set cli shell /bin/sh",
+        "set network dns primary 192.0.2.1;sh",
+        "set network hostname a;sh",
+        "set timezone ../../etc/shadow",
+        "set timezone $(id)",
+        "\u{1b}[A",
+        "users import /dev/tcp/192.0.2.1/1",
+    ] {
+        let (status, text) = node.run(line).await;
+        assert_ne!(status, 0, "{line:?}: {text}");
+        assert!(!text.contains("uid="), "{line:?}");
+    }
+    let world = node.fakes.world();
+    let harmless = |asked: &String| asked == "list" || asked == "users";
+    assert!(world.commands.iter().all(harmless), "{:?}", world.commands);
+}
+
+#[test]
+fn errors_name_what_may_come() {
+    let usage = |line: &str| TREE.parse(&split(line)).unwrap_err();
+    let error = usage("utils servce list");
+    assert_eq!(
+        error.message,
+        "\"servce\" is not known here; after \"utils\" comes one of: dbreplication, \
+         imdb_replication, service, system"
+    );
+    assert_eq!(
+        usage("show perf").message,
+        "the command is not complete; after \"show perf\" comes one of: list, query"
+    );
+    assert_eq!(
+        usage("users add").message,
+        "the command is not complete; \"users add\" needs USER. Syntax: users add USER \
+         [--password PASSWORD] [--name NAME] [--mail MAIL]"
+    );
+    assert!(
+        usage("users list --force")
+            .message
+            .contains("has no option --force")
+    );
+    assert!(
+        usage("users show a b")
+            .message
+            .contains("one word too many")
+    );
+    assert!(usage("users show \"a").message.contains("not closed"));
+}
+
+#[test]
+fn completion_and_help_come_from_the_same_list() {
+    let services = || {
+        vec![
+            "Cisco XCP Router".to_owned(),
+            "Cisco XCP Connection Manager".to_owned(),
+        ]
+    };
+    let complete = |line: &str| TREE.complete(&split(line), &services);
+    let insert = |replace, text: &str| Completion::Insert {
+        replace,
+        text: text.into(),
+    };
+    assert_eq!(complete("ut"), insert(2, "utils "));
+    assert_eq!(
+        complete("utils service st"),
+        Completion::Choose(vec!["start".into(), "stop".into()])
+    );
+    assert_eq!(
+        complete("utils service start Cisco XCP R"),
+        insert(11, "Cisco XCP Router ")
+    );
+    assert_eq!(complete("utils service start "), insert(0, "Cisco XCP "));
+    assert_eq!(
+        complete("show version "),
+        Completion::Choose(vec!["active".into(), "inactive".into()])
+    );
+    assert_eq!(complete("users list --j"), insert(3, "--json "));
+    assert_eq!(complete("nonsense "), Completion::Nothing);
+    let help = TREE.help(&split("show version "), &services);
+    assert!(
+        help.starts_with("Syntax: show version active|inactive\n"),
+        "{help}"
+    );
+    assert!(TREE.help(&split(""), &services).contains("    utils   "));
+    assert!(TREE.is_free_text(&split("users add bob --password a")));
+    assert!(!TREE.is_free_text(&split("show ve")));
+}
+
+#[test]
+fn every_command_and_group_has_help() {
+    for command in TREE.commands {
+        assert!(!command.help.is_empty(), "{}", command.words);
+        let words: Vec<_> = command.words.split(' ').collect();
+        for length in 1..words.len() {
+            let group = words[..length].join(" ");
+            let known = TREE.groups.iter().any(|(name, _)| *name == group)
+                || TREE.commands.iter().any(|one| one.words == group);
+            assert!(known, "{group}");
+        }
+    }
+}
