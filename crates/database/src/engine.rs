@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use replication::{Alone, CommitError, Node, Options, Recovery};
@@ -138,13 +139,17 @@ impl Engine {
         std::fs::remove_file(file).with_context(|| format!("{} cannot be removed", file.display()))
     }
 
-    /// Stops in order. Only the last holder can; others' end stops it too, by
-    /// the log alone.
-    pub(crate) async fn close(self: Arc<Self>) -> anyhow::Result<()> {
-        match Arc::try_unwrap(self) {
-            Ok(engine) => Ok(engine.node.close().await?),
-            Err(engine) => Ok(engine.store().flush()?),
+    /// Stops in order, when the last request has let go of the engine.
+    pub(crate) async fn close(mut self: Arc<Self>) -> anyhow::Result<()> {
+        for _ in 0..400 {
+            match Arc::try_unwrap(self) {
+                Ok(engine) => return Ok(engine.node.close().await?),
+                Err(shared) => self = shared,
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // A request that does not end: the log is safe as it is.
+        Ok(self.store().flush()?)
     }
 }
 

@@ -20,6 +20,8 @@ mod network;
 mod node;
 mod recovery;
 mod snapshot;
+#[cfg(test)]
+mod suite_tests;
 mod types;
 
 pub use disk::{Disk, Folder, Output};

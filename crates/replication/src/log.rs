@@ -313,6 +313,11 @@ impl Log {
             .unwrap_or_else(|error| Err(LogError::Io(error.to_string())))
     }
 
+    /// Whether nobody else holds the log.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Gives unused space of the file back.
     pub fn compact(&self) -> Result<bool, LogError> {
         let mut file = self.0.file.write().unwrap_or_else(PoisonError::into_inner);

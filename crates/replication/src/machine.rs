@@ -235,15 +235,13 @@ impl RaftStateMachine<Config> for Machine {
         let machine = self.clone();
         let wanted = meta.clone();
         let done = aside(&self.replica, move || {
-            let found = verify(snapshot.disk(), snapshot.name())?;
+            let name = machine.snapshots.adopt(&snapshot)?;
+            let found = verify(machine.snapshots.file(&name).disk(), &name)?;
             if found.last_log_id != wanted.last_log_id {
-                let text = format!(
-                    "the snapshot {} is of another place than announced",
-                    snapshot.name()
-                );
+                let text = format!("the snapshot {name} is of another place than announced");
                 return Err(crate::types::Damaged(text).into());
             }
-            let known = machine.snapshots.keep(snapshot.name(), found)?;
+            let known = machine.snapshots.keep(&name, found)?;
             machine.replica.take_over(&machine.snapshots, &known.name)
         });
         done.await

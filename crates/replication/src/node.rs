@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::{BasicNode, RaftNetworkFactory, SnapshotPolicy};
@@ -417,6 +418,7 @@ impl Node {
             replica,
             queue,
             tasks,
+            log,
             ..
         } = self;
         drop(queue);
@@ -429,6 +431,16 @@ impl Node {
         raft.shutdown()
             .await
             .map_err(|error| CommitError::Stopped(error.to_string()))?;
+        drop(raft);
+        // The engine's tasks let go of the files a moment after its end; who
+        // opens them again next must not find them locked.
+        for _ in 0..400 {
+            if Arc::strong_count(&replica) == 1 && log.is_last() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(log);
         let flushed = tokio::task::spawn_blocking(move || replica.store().flush()).await;
         let stopped = |error: String| CommitError::Stopped(error);
         flushed

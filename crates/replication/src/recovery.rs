@@ -431,6 +431,11 @@ impl Opening {
                 return Err(OpenError::Hopeless(text, self.folder.clone()));
             }
         };
+        // A log that begins behind an entry needs a snapshot that reaches it.
+        if snapshots.newest().and_then(|known| known.meta.last_log_id) < base {
+            let written = snapshots.write(&store);
+            written.map_err(|error| OpenError::Io(std::io::Error::other(error)))?;
+        }
         // A vote below the log's own terms would be no vote.
         let term = saved
             .last()

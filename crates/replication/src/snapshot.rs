@@ -175,6 +175,19 @@ impl Snapshots {
         Ok(new)
     }
 
+    /// The name of a received file in our own folder; one of another folder is
+    /// copied.
+    pub(crate) fn adopt(&self, file: &SnapshotFile) -> io::Result<String> {
+        if Arc::ptr_eq(&self.disk, &file.disk) {
+            return Ok(file.name.clone());
+        }
+        let incoming = self.incoming();
+        let mut out = incoming.receive()?;
+        io::copy(&mut file.bytes()?, &mut out)?;
+        out.sync()?;
+        Ok(incoming.name)
+    }
+
     /// Forgets a snapshot that was set aside.
     pub(crate) fn forget(&self, name: &str) {
         self.known().retain(|known| known.name != name);

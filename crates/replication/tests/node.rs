@@ -1,5 +1,7 @@
 //! A node on real files: what it commits, keeps and repairs.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -25,9 +25,34 @@ impl SledBackend {
             .path(folder)
             .cache_capacity(cache)
             .flush_every_ms(Some(1000))
-            .open()?;
-        let tree = engine.open_tree("signalbox")?;
+            .open()
+            .map_err(|error| opening(folder, error))?;
+        let tree = engine
+            .open_tree("signalbox")
+            .map_err(|error| opening(folder, error))?;
         Ok(Self { engine, tree })
+    }
+}
+
+/// What an error at opening means. The store can be rebuilt, so whatever the
+/// files themselves can be the cause of is held to be damage: sled has many
+/// words for it.
+fn opening(folder: &Path, error: sled::Error) -> Error {
+    use std::io::ErrorKind;
+    match error {
+        sled::Error::Io(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::WouldBlock
+            ) || error.to_string().contains("lock") =>
+        {
+            Error::Io(format!("{}: {error}", folder.display()))
+        }
+        other => Error::Corrupt(format!("{}: {other}", folder.display())),
     }
 }
 

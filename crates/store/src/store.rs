@@ -138,9 +138,7 @@ impl Store {
             Some(value) => record::open(META, &value)?,
             None => {
                 if backend.scan(&[], &[0xFF]).next().is_some() {
-                    return Err(Error::Corrupt(
-                        "rows are there, their position is not".into(),
-                    ));
+                    return Err(Error::Incomplete);
                 }
                 Meta {
                     epoch: epoch.into(),
