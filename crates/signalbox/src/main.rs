@@ -50,6 +50,7 @@ fn serve(id: &str) -> ExitCode {
         | "sip-registration-datastore" => run(id, &Threads::One, datastore::serve),
         "log-partition-monitor" => run(id, &Threads::One, log_partition_monitor::serve),
         "supervisor" => run(id, &Threads::One, supervisor::serve),
+        "xmpp-config-manager" => run(id, &Threads::One, xmpp_config_manager::serve),
         "xmpp-connection-manager" => run(id, &Threads::One, xmpp_connection_manager::serve),
         "web" => run(id, &Threads::PerProcessor, web::serve),
         "xmpp-router" => run(id, &Threads::One, router::serve),
