@@ -41,6 +41,8 @@ use crate::tls::Tls;
 const PORT: u16 = 5222;
 /// Port where TLS comes first.
 const DIRECT_PORT: u16 = 5223;
+/// More threads than this one router cannot keep busy.
+const MOST_SHARDS: usize = 8;
 /// Clients that may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
@@ -102,9 +104,45 @@ struct Manager {
 }
 
 impl Manager {
+    /// Runs as many shards as there are processors for, the first on this
+    /// thread.
     async fn run(self) -> anyhow::Result<()> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // The router and the clients' other services need the other half.
+        let others: Vec<_> = (1..(processors / 2).min(MOST_SHARDS))
+            .map(|number| {
+                let manager = self.clone();
+                std::thread::Builder::new()
+                    .name(format!("shard-{number}"))
+                    .spawn(move || manager.run_thread())
+            })
+            .collect::<Result<_, _>>()?;
         let listeners = [(listen(PORT)?, false), (listen(DIRECT_PORT)?, true)];
-        self.run_shard(listeners).await
+        self.run_shard(listeners).await?;
+        for other in others {
+            // Each has had the same time to end; a panic ends the process.
+            other
+                .join()
+                .map_err(|_| anyhow::anyhow!("a shard's thread panicked"))??;
+        }
+        Ok(())
+    }
+
+    /// Runs a further shard on a thread of its own.
+    fn run_thread(self) -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(async {
+                let listeners = [(listen(PORT)?, false), (listen(DIRECT_PORT)?, true)];
+                let stop = self.context.stop_token().clone();
+                let result = self.run_shard(listeners).await;
+                if result.is_err() {
+                    // Without it, a part of the clients would find nobody.
+                    stop.cancel();
+                }
+                result
+            })
     }
 
     /// Runs one shard with these listeners, until the service is stopped.

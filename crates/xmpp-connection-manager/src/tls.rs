@@ -22,8 +22,7 @@ pub(crate) struct Tls {
     end_point: Arc<[u8]>,
 }
 
-/// Kinds of channel binding under TLS 1.3 and under TLS 1.2, which has no safe
-/// exporter without an extension that clients may lack.
+/// Kinds of channel binding under TLS 1.3.
 const KINDS: [&str; 2] = ["tls-exporter", "tls-server-end-point"];
 
 impl Tls {
@@ -74,12 +73,13 @@ impl Tls {
         Ok(Box::new(connection))
     }
 
-    /// Kinds of channel binding that a connection can do.
+    /// Kinds of channel binding that a connection can do. Under TLS 1.2 there
+    /// are none: old clients that see a mechanism with `-PLUS` take it to mean
+    /// `tls-unique`, which is not safe and not offered, and would fail.
     pub(crate) fn kinds(connection: &ServerConnection) -> &'static [&'static str] {
         match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => &KINDS,
-            Some(_) => &KINDS[1..],
-            None => &[],
+            _ => &[],
         }
     }
 
