@@ -56,6 +56,8 @@ pub struct Client {
     pub closed: bool,
     /// Last id of stream management.
     pub id: String,
+    /// Last version of the roster.
+    pub version: String,
 }
 
 pub struct World {
@@ -194,6 +196,13 @@ impl World {
         }
     }
 
+    /// The same, unless the database is slow.
+    pub fn settle_if_up(&mut self) {
+        if self.database == Database::Up {
+            self.settle();
+        }
+    }
+
     fn receive(&mut self, frame: ToComponent) {
         let (number, got) = match frame {
             ToComponent::Element {
@@ -226,6 +235,11 @@ impl World {
         {
             let element = xmpp::Element::parse(xml.as_bytes()).unwrap();
             client.id = element.attribute("id").unwrap_or_default().into();
+        }
+        if let Got::Element(xml) = &got
+            && let Some((_, rest)) = xml.split_once(" ver='")
+        {
+            client.version = rest.split('\'').next().unwrap_or_default().into();
         }
         client.got.push_back(got);
     }
@@ -331,16 +345,17 @@ impl World {
 
     pub fn wait(&mut self, milliseconds: u64) {
         let end = self.now.monotonic + milliseconds;
-        loop {
-            let due = self.router.next_deadline().filter(|due| *due <= end);
-            let step = due.unwrap_or(end).saturating_sub(self.now.monotonic);
-            self.now.monotonic += step;
-            self.now.unix += i64::try_from(step).unwrap();
-            self.event(Event::Tick);
-            if due.is_none() {
-                return;
-            }
-        }
+        while !self.tick(end) {}
+    }
+
+    /// Moves to the next timer, or to the end, and tells whether that is it.
+    pub fn tick(&mut self, end: u64) -> bool {
+        let due = self.router.next_deadline().filter(|due| *due <= end);
+        let step = due.unwrap_or(end).saturating_sub(self.now.monotonic);
+        self.now.monotonic += step;
+        self.now.unix += i64::try_from(step).unwrap();
+        self.event(Event::Tick);
+        due.is_none()
     }
 
     /// Sets a contact as if it had been there for long.

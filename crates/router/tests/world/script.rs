@@ -57,7 +57,9 @@ fn check_empty(world: &World, file: &str, case: &str) {
 fn step(world: &mut World, line: &str) -> Result<(), String> {
     let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
     if let Some(name) = first.strip_suffix('>') {
-        let xml = rest.replace("$ID", &world.clients[name].id);
+        let xml = rest
+            .replace("$ID", &world.clients[name].id)
+            .replace("$VER", &world.clients[name].version);
         world.send(name, &xml);
         return Ok(());
     }
