@@ -1,0 +1,79 @@
+"""The wizard at the serial console of a machine with BIOS, typed on like a person does."""
+
+from __future__ import annotations
+
+import pytest
+from guest import BOOT_SECONDS
+from serial_console import SerialConsole
+
+PASSWORD = "only-for-this-test"
+
+
+@pytest.fixture
+def console(bios):
+    """The serial console of a fresh machine, with the wizard on it."""
+    console = SerialConsole(bios)
+    # Whoever connects late asks for the screen again.
+    console.send("\x0c")
+    console.expect("This node is not set up", BOOT_SECONDS)
+    yield console
+    console.close()
+
+
+def to_the_address(console: SerialConsole) -> None:
+    """Up to the question for the address."""
+    console.answer("Set this node up by answering questions", "")
+    console.answer("For how many users?", "")
+    console.answer("Type a part of the name", "berlin")
+    console.answer("MTU", "")
+    console.answer("How does this node get its address?", "")
+
+
+def test_wizard_sets_the_node_up_and_the_console_leads_to_the_command_line(bios, console):
+    to_the_address(console)
+    console.answer("Host name and address", "node1", "10.0.2.15", "24", "10.9.9.9")
+    console.expect("Gateway must lie in the network of 10.0.2.15/24")
+    console.answer("Gateway", "\x1510.0.2.2")
+    console.answer("Domain of the host", "example.test", "", "", "")
+    console.answer("Administrator id", "operator", PASSWORD, PASSWORD, seconds=60)
+    console.answer("Organisation", "Example", "", "", "", "DE")
+    console.answer("Is this the first node", "")
+    console.answer("First time server", "", "", "", "", "")
+    console.answer("Security password", "one-for-all-nodes", "one-for-all-nodes")
+    console.answer("Mail server", "")
+    console.answer("User id", "", "", "")
+    console.answer("stands behind the @", "example.test")
+    console.answer("Which services to activate now", "")
+    console.expect("Set the node up now")
+    bios.run("! test -e /etc/signalbox/node.toml")
+    console.send("\r")
+    console.expect("The node is being set up")
+    console.expect("Press Enter for the command line", 120)
+    assert "node1" in console.text() and "10.0.2.15" in console.text()
+    assert bios.run("readlink /etc/localtime").strip().endswith("Europe/Berlin")
+    assert bios.run("hostname").strip() == "node1"
+    assert PASSWORD not in bios.run("journalctl --no-pager")
+    console.answer("Press Enter for the command line", "")
+    console.answer("login:", "operator")
+    console.answer("Password:", PASSWORD)
+    console.expect("admin:", 60)
+
+
+def test_wizard_goes_back_and_tells_what_does_not_work(console):
+    to_the_address(console)
+    console.answer("Host name and address", "-node")
+    console.expect("Host name must be 1 to 63 letters")
+    console.answer("Host name", "\x15node1", "10.0.2.15", "24", "10.0.2.99")
+    console.answer("Domain of the host", "", "", "", "")
+    console.expect("FAIL  The gateway 10.0.2.99 does not answer", 60)
+    console.send("\x1b")
+    console.expect("Domain of the host")
+    console.send("\x02")
+    console.expect("[10.0.2.99 ")
+
+
+def test_only_one_console_sets_up(bios, console):
+    console.answer("Set this node up by answering questions", "")
+    console.expect("For how many users?")
+    assert bios.run("cat /run/signalbox/console.lock").strip() == "ttyS0"
+    assert bios.run("systemctl is-active signalbox-console@tty1.service").strip() == "active"
