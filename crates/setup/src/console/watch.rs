@@ -18,7 +18,7 @@ use super::status::{self, Snapshot};
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait for the supervisor.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(10);
 /// The whole screen is drawn anew this often, over what others wrote on it.
 const REDRAW: Duration = Duration::from_secs(60);
 
