@@ -1,6 +1,8 @@
 //! The command line in process, over a supervisor and a database in memory:
 //! every answer that scripts parse, byte by byte.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on is to end.
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
