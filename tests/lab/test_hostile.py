@@ -19,9 +19,9 @@ LIMIT = 64 * 1024
 def nobody_falls_over(node):
     """Whatever is sent, the same processes serve afterwards."""
     services = ("xmpp-connection-manager", "xmpp-router", "authentication-service")
-    before = [node.main_pid(service) for service in services]
+    before = node.main_pids(*services)
     yield
-    assert [node.main_pid(service) for service in services] == before
+    assert node.main_pids(*services) == before
 
 
 def refused(wire: Wire, condition: bytes | None = None, seconds: float = 10) -> bytes:
@@ -212,7 +212,7 @@ def test_depth_has_a_bound_after_signing_in_too(people):
         refused(wire)
 
 
-@pytest.mark.parametrize("stanza", ["<presence><x></presence>", "<message><body>&nothing;</body></message>", "</a>", "<x:y/>", "<!DOCTYPE a>"])
+@pytest.mark.parametrize("stanza", ["<presence><x></presence></x>", "<message><body>&nothing;</body></message>", "</a>", "<x:y/>", "<!DOCTYPE a>"])
 def test_a_stanza_that_is_no_xml_ends_only_its_own_stream(people, stanza):
     alice, bob = people("alice", "bob")
 
