@@ -18,12 +18,12 @@ fn subject() -> Subject {
 fn names() -> Names {
     Names {
         dns: vec!["node1.example.org".into(), "example.org".into()],
-        addresses: vec!["192.0.2.11".parse().unwrap()],
+        addresses: vec!["192.0.2.11".parse().expect("an address")],
     }
 }
 
 fn authority() -> Authority {
-    Authority::create("example.org authority", &subject(), NOW).unwrap()
+    Authority::create("example.org authority", &subject(), NOW).expect("a fresh authority")
 }
 
 #[test]
