@@ -187,10 +187,10 @@ proptest! {
 
     #[test]
     fn no_row_upsets_the_encoder(text in r#"[\[\]{}:,"a-d0-9.e-]{0,40}"#) {
-        if let Ok(row) = serde_json::from_str::<Value>(&text) {
-            if let Ok(stored) = SECOND.encode(row, 2) {
-                prop_assert!(SECOND.decode(&stored.content, 2).is_ok());
-            }
+        if let Ok(row) = serde_json::from_str::<Value>(&text)
+            && let Ok(stored) = SECOND.encode(row, 2)
+        {
+            prop_assert!(SECOND.decode(&stored.content, 2).is_ok());
         }
     }
 }
