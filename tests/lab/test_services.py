@@ -120,7 +120,6 @@ def test_a_service_that_hangs_is_caught_by_its_watchdog(node):
 def test_a_crash_loop_ends_in_an_alarm(node):
     with broken(node, "log-partition-monitor", "[Service]", "ExecStart=", "ExecStart=/usr/bin/signalbox serve no-such-service"):
         node.run("systemctl", "restart", "--no-block", "log-partition-monitor")
-        kill(node, "log-partition-monitor")
         def alarm():
             alarms = node.cli_json("show", "alarms")["alarms"]
             return [one for one in alarms if "log-partition-monitor" in str(one)]
@@ -144,16 +143,17 @@ def test_network_services_are_neither_activated_nor_deactivated(node, action):
 
 
 def test_a_service_that_is_stopping_cannot_be_started(node):
-    """It hangs (SIGSTOP), so stopping takes until systemd's patience ends."""
-    kill(node, "presence-datastore", "STOP")
-    node.run("systemctl", "stop", "--no-block", "presence-datastore")
-    eventually("it is stopping", lambda: node.state("presence-datastore") == "STOPPING", 10)
-    done = node.attempt_cli("utils", "service", "start", "presence-datastore")
-    assert done.returncode == 1
-    assert "stopping" in (done.stdout + done.stderr).lower()
-    eventually("it has stopped", lambda: node.state("presence-datastore") in ("STOPPED", "NOTRUNNING"), 40)
-    node.cli("utils", "service", "start", "presence-datastore")
-    assert node.state("presence-datastore") == "STARTED"
+    name = "presence-datastore"
+    with broken(node, name, "[Service]", "ExecStop=/usr/bin/sleep 8", "ExecPaths=/usr/bin"):
+        node.run("systemctl", "restart", name)
+        node.run("systemctl", "stop", "--no-block", name)
+        eventually("it is stopping", lambda: node.state(name) == "STOPPING", 10)
+        done = node.attempt_cli("utils", "service", "start", name)
+        assert done.returncode == 1
+        assert "stopping" in (done.stdout + done.stderr).lower()
+        eventually("it has stopped", lambda: node.state(name) in ("STOPPED", "NOTRUNNING"), 20)
+        node.cli("utils", "service", "start", name)
+        assert node.state(name) == "STARTED"
 
 
 @pytest.fixture
