@@ -347,8 +347,8 @@ impl Router {
         if !stored.is_empty() {
             self.fetch_stored(user);
         }
-        for stanza in undelivered {
-            self.later.push_back(Later::Reroute(user, stanza));
+        if !undelivered.is_empty() {
+            self.later.push_back(Later::Reroute(user, undelivered));
         }
         tracing::debug!(session = %session.jid, "A session ended.");
         self.rest(user);

@@ -9,7 +9,7 @@ use crate::rows::{OfflineRow, Write};
 use crate::session::{Copy, Queued, Unacked};
 use crate::slab::Key;
 use crate::stanza::{self, StanzaError, names};
-use crate::user::{Effect, Step};
+use crate::user::{Effect, Held, Step};
 
 /// Largest message that the database stores.
 const STORED: usize = 256 << 10;
@@ -126,31 +126,50 @@ impl Router {
         self.users.get(user)?.sessions.get(at).copied()
     }
 
-    /// Finds a new place for what a session did not receive.
-    pub(crate) fn reroute(&mut self, user: Key, stanza: &[u8]) {
-        let Ok(header) = Header::parse(stanza) else {
+    /// Finds a new place for what a session did not receive, before anything
+    /// that came for the user since.
+    pub(crate) fn reroute(&mut self, key: Key, stanzas: Vec<Box<[u8]>>) {
+        let Some(user) = self.users.get(key) else {
+            for stanza in stanzas {
+                if let Ok(header) = Header::parse(&stanza) {
+                    self.bounce(&header, StanzaError::ServiceUnavailable, "");
+                }
+            }
             return;
         };
-        let kind = header.kind().map(|kind| kind.get());
-        match header.name() {
-            "message" => {
-                let copied = header.children().any(|child| child.xmlns == names::CARBONS);
-                let known = matches!(kind.as_deref(), None | Some("chat" | "normal"));
-                let other = matches!(kind.as_deref(), Some("error" | "headline" | "groupchat"));
-                if copied || (other && !known) {
-                    return;
+        let bare = format!("{}@{}", user.name, self.domain);
+        let mut messages: Vec<Box<[u8]>> = Vec::new();
+        for stanza in stanzas {
+            let Ok(header) = Header::parse(&stanza) else {
+                continue;
+            };
+            match header.name() {
+                "message" => {
+                    let kind = header.kind().map(|kind| kind.get());
+                    let copied = header.children().any(|child| child.xmlns == names::CARBONS);
+                    if !copied
+                        && !matches!(kind.as_deref(), Some("error" | "headline" | "groupchat"))
+                    {
+                        let mut out = Vec::new();
+                        header.write(&Rewrite::new().to(Some(&bare)), &mut out);
+                        messages.push(out.into());
+                    }
                 }
-                let Some(user) = self.users.get(user) else {
-                    self.bounce(&header, StanzaError::ServiceUnavailable, "");
-                    return;
-                };
-                let bare = format!("{}@{}", user.name, self.domain);
-                let mut out = Vec::new();
-                header.write(&Rewrite::new().to(Some(&bare)), &mut out);
-                self.later.push_back(Later::Route(out.into()));
+                "iq" => self.bounce(&header, StanzaError::ServiceUnavailable, ""),
+                _ => {}
             }
-            "iq" => self.bounce(&header, StanzaError::ServiceUnavailable, ""),
-            _ => {}
+        }
+        let ready = self.users.get(key).is_some_and(|user| user.is_ready());
+        if ready {
+            for message in messages {
+                if let Ok(header) = Header::parse(&message) {
+                    self.stanza_to_user(key, &header);
+                }
+            }
+        } else if let Some(user) = self.users.get_mut(key) {
+            for message in messages.into_iter().rev() {
+                user.held.push_front(Held::Stanza(message, None));
+            }
         }
     }
 

@@ -67,10 +67,8 @@ impl Router {
             .and_then(|(key, secret)| {
                 let session = self.sessions.get(key)?;
                 let management = session.management.as_ref()?;
-                let same = session.user == user
-                    && management.resumable
-                    && management.secret == secret
-                    && management.resuming.is_none();
+                let same =
+                    session.user == user && management.resumable && management.secret == secret;
                 same.then_some(key)
             });
         let count = request.attribute("h").and_then(|h| h.parse().ok());
@@ -78,13 +76,37 @@ impl Router {
             self.failed(connection, StanzaError::ItemNotFound, None);
             return;
         };
-        let waits = self
+        let Some(management) = self
             .sessions
             .get_mut(key)
             .and_then(|session| session.management.as_mut())
-            .filter(|management| !management.unhandled.is_empty())
-            .map(|management| management.resuming = Some((connection, count)));
-        if waits.is_none() {
+        else {
+            return;
+        };
+        // What the client has, it has, whatever becomes of the resumption.
+        let done = match management.acknowledge(count) {
+            Ok(done) => done,
+            Err(sent) => {
+                self.too_high(connection, count, sent);
+                return;
+            }
+        };
+        // Answered once everything is handled: else the client would send
+        // again what is being stored.
+        let older = management.resuming.take();
+        let waits = !management.unhandled.is_empty();
+        if waits {
+            management.resuming = Some((connection, count));
+        }
+        self.read_by_client(
+            user,
+            done.into_iter().filter_map(|unacked| unacked.stored()),
+        );
+        if let Some((older, _)) = older {
+            let error = StreamError::new(Condition::Conflict, "The session was resumed elsewhere.");
+            self.end_connection(older, error);
+        }
+        if !waits {
             self.resume(key, connection, count);
         }
     }

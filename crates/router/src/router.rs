@@ -34,8 +34,8 @@ pub(crate) enum Connection {
 pub(crate) enum Later {
     /// Route a stanza with `from` and `to`.
     Route(Box<[u8]>),
-    /// Find a new place for a message that its session could not take.
-    Reroute(Key, Box<[u8]>),
+    /// Find a new place for what a user's session could not take.
+    Reroute(Key, Vec<Box<[u8]>>),
     /// Handle what waits for a user.
     Drain(Key),
     /// End a session whose queue is full.
@@ -147,7 +147,7 @@ impl Router {
         while let Some(later) = self.later.pop_front() {
             match later {
                 Later::Route(stanza) => self.route(&stanza, None),
-                Later::Reroute(user, stanza) => self.reroute(user, &stanza),
+                Later::Reroute(user, stanzas) => self.reroute(user, stanzas),
                 Later::Drain(user) => self.drain(user),
                 Later::Overflow(session) => self.overflow(session),
             }
@@ -305,7 +305,13 @@ impl Router {
         };
         if user.is_ready() && user.held.is_empty() {
             self.element_now(connection, &element);
-        } else if user.held.len() < HELD {
+        } else if self.is_count(connection, &element) {
+            // Counts touch no rows; held back, they would make a live client
+            // look dead.
+            self.element_now(connection, &element);
+        } else if let Some(user) = self.users.get_mut(key)
+            && user.held.len() < HELD
+        {
             // A copy: the buffer it came in is shared with other frames.
             let element = Bytes::copy_from_slice(&element);
             user.held.push_back(Held::Element(connection, element));
@@ -318,6 +324,18 @@ impl Router {
         }
     }
 
+    /// Whether an element asks for or gives a count of stream management.
+    fn is_count(&self, connection: ConnectionId, element: &[u8]) -> bool {
+        let managed = self
+            .session_of(connection)
+            .and_then(|key| self.sessions.get(key))
+            .is_some_and(|session| session.management.is_some());
+        managed
+            && Header::parse(element).is_ok_and(|header| {
+                header.xmlns() == xmpp::ns::STREAM_MANAGEMENT && matches!(header.name(), "a" | "r")
+            })
+    }
+
     pub(crate) fn element_now(&mut self, connection: ConnectionId, element: &[u8]) {
         match self.connections.get(&connection) {
             Some(Connection::Bound(key)) => self.session_element(*key, element),
@@ -326,12 +344,14 @@ impl Router {
         }
     }
 
-    /// Handles what waited for a user, until something makes it wait again.
+    /// Handles the first of what waits for a user; the next one's turn comes
+    /// behind whatever this one causes.
     fn drain(&mut self, key: Key) {
-        while let Some(user) = self.users.get_mut(key)
+        if let Some(user) = self.users.get_mut(key)
             && user.is_ready()
             && let Some(held) = user.held.pop_front()
         {
+            self.drain_later(key);
             match held {
                 Held::Element(connection, element) => self.element_now(connection, &element),
                 Held::Stanza(stanza, receipt) => {
