@@ -341,6 +341,14 @@ async fn replication_of_a_single_node() {
              operation\n"
         )
     );
+    node.answer("y");
+    let (status, text) = node.run("set replication-sync monitor disable").await;
+    assert_eq!(status, 0, "{text}");
+    assert!(node.asked("set data-monitor Replication Sync Monitor false"));
+    assert_eq!(
+        node.run("show replication-sync monitor").await,
+        shown("replication-sync monitor is disabled\n")
+    );
     assert_eq!(
         node.run("set cli pagination off").await,
         shown("Automatic pagination is turned off\n")

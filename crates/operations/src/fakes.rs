@@ -32,8 +32,8 @@ pub struct World {
     pub users: BTreeMap<String, UserRecord>,
     /// Argon2id hashes of the application users.
     pub application_users: BTreeMap<String, String>,
-    /// Enterprise parameters.
-    pub parameters: BTreeMap<String, String>,
+    /// Parameters, by service and name.
+    pub parameters: BTreeMap<(String, String), String>,
     /// What every call answers, when it is to fail.
     pub fault: Option<Error>,
 }
@@ -196,17 +196,16 @@ impl Storage for Fakes {
         Ok(world.application_users.get(name).cloned())
     }
 
-    async fn parameter(&self, name: &str) -> Result<Option<String>> {
-        Ok(self
-            .ask(format!("parameter {name}"))?
-            .parameters
-            .get(name)
-            .cloned())
+    async fn parameter(&self, service: &str, name: &str) -> Result<Option<String>> {
+        let world = self.ask(format!("parameter {service} {name}"))?;
+        let key = (service.to_owned(), name.to_owned());
+        Ok(world.parameters.get(&key).cloned())
     }
 
-    async fn set_parameter(&self, name: &str, value: &str) -> Result<()> {
-        let mut world = self.ask(format!("set {name}"))?;
-        world.parameters.insert(name.into(), value.into());
+    async fn set_parameter(&self, service: &str, name: &str, value: &str) -> Result<()> {
+        let mut world = self.ask(format!("set {service} {name} {value}"))?;
+        let key = (service.to_owned(), name.to_owned());
+        world.parameters.insert(key, value.into());
         Ok(())
     }
 

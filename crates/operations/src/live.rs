@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use authentication::{FEWEST_ITERATIONS, derive_keys};
-use database::tables::{ApplicationUser, EndUser, EnterpriseParameter};
+use database::tables::{ApplicationUser, EndUser, ServiceParameter};
 use database::{Database, Transaction};
 use service::Paths;
 use supervisor::{Activation, Client, View};
@@ -256,13 +256,14 @@ impl Storage for Store {
         Ok(row.filter(|row| row.enabled).map(|row| row.password))
     }
 
-    async fn parameter(&self, name: &str) -> Result<Option<String>> {
-        let row = self.0.get::<EnterpriseParameter>(&[name]).await?;
+    async fn parameter(&self, service: &str, name: &str) -> Result<Option<String>> {
+        let row = self.0.get::<ServiceParameter>(&[service, name]).await?;
         Ok(row.map(|row| row.value))
     }
 
-    async fn set_parameter(&self, name: &str, value: &str) -> Result<()> {
-        let row = EnterpriseParameter {
+    async fn set_parameter(&self, service: &str, name: &str, value: &str) -> Result<()> {
+        let row = ServiceParameter {
+            service: service.into(),
             name: name.into(),
             value: value.into(),
         };

@@ -242,10 +242,10 @@ pub trait Storage: Send + Sync {
     async fn commit_users(&self, changes: Vec<UserChange>) -> Result<()>;
     /// The Argon2id hash (PHC string) of an application user.
     async fn application_user(&self, name: &str) -> Result<Option<String>>;
-    /// An enterprise parameter.
-    async fn parameter(&self, name: &str) -> Result<Option<String>>;
-    /// Sets an enterprise parameter.
-    async fn set_parameter(&self, name: &str, value: &str) -> Result<()>;
+    /// A parameter of a service; none while it has its default.
+    async fn parameter(&self, service: &str, name: &str) -> Result<Option<String>>;
+    /// Sets a parameter of a service.
+    async fn set_parameter(&self, service: &str, name: &str, value: &str) -> Result<()>;
     /// The state of replication.
     async fn replication(&self) -> Result<Replication>;
 }

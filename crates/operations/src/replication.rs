@@ -9,9 +9,9 @@ use crate::action::{Caller, actions};
 use crate::error::{Error, Result};
 use crate::ports::Replication;
 
-/// Enterprise parameter that says whether the start gate waits for
+/// The start gate, and its parameter that says whether it waits for
 /// replication.
-pub const MONITOR_PARAMETER: &str = "ReplicationSyncMonitor";
+const MONITOR: (&str, &str) = ("data-monitor", "Replication Sync Monitor");
 
 /// The real-time stores of an IM and presence node.
 const DATASTORES: [&str; 4] = [
@@ -97,9 +97,9 @@ impl Operations {
     /// Whether the start gate waits for replication.
     pub async fn replication_monitor(&self, caller: &Caller) -> Result<Monitor> {
         let work = async {
-            let value = self.storage().parameter(MONITOR_PARAMETER).await?;
+            let value = self.storage().parameter(MONITOR.0, MONITOR.1).await?;
             Ok(Monitor {
-                enabled: value.is_none_or(|value| value != "disabled"),
+                enabled: value.is_none_or(|value| value != "false"),
             })
         };
         caller
@@ -109,10 +109,10 @@ impl Operations {
 
     /// Chooses whether the start gate waits for replication.
     pub async fn set_replication_monitor(&self, caller: &Caller, enabled: bool) -> Result<Monitor> {
-        let value = if enabled { "enabled" } else { "disabled" };
+        let value = if enabled { "true" } else { "false" };
         let work = async {
             self.storage()
-                .set_parameter(MONITOR_PARAMETER, value)
+                .set_parameter(MONITOR.0, MONITOR.1, value)
                 .await?;
             Ok(Monitor { enabled })
         };

@@ -1,6 +1,6 @@
 //! Which mechanisms there are.
 
-use ring::{digest, hmac, pbkdf2};
+use ring::{digest, hmac};
 
 /// The hash of a SCRAM mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,13 +23,6 @@ impl Hash {
         match self {
             Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Self::Sha256 => &digest::SHA256,
-        }
-    }
-
-    pub(super) fn pbkdf2(self) -> pbkdf2::Algorithm {
-        match self {
-            Self::Sha1 => pbkdf2::PBKDF2_HMAC_SHA1,
-            Self::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
         }
     }
 
