@@ -109,6 +109,8 @@ def run(folder: Path, script: str, data: bytes = b"", seconds: float | None = No
     identity = secrets.token_hex(8)
     text = script.encode()
     deadline = None if seconds is None else time.monotonic() + seconds
+    if not (folder / "exec.sock").exists():
+        raise HostError("the virtual machine is not running; start it with `scripts/vm up`")
     with open(folder / "exec.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with socket.socket(socket.AF_UNIX) as connection:
