@@ -249,6 +249,24 @@ def test_only_the_supervisor_may_manage_units(node, user):
     assert attempt("sb-supervisor").returncode == 0, "the same call from the supervisor's user"
 
 
+@pytest.mark.parametrize("call", [
+    ("StartTransientUnit", "ssa(sv)a(sa(sv))", "taken-over.service", "fail", "1", "ExecStart", "a(sasb)", "1", "/bin/true", "1", "/bin/true", "false", "0"),
+    ("StartTransientUnit", "ssa(sv)a(sa(sv))", "web.service", "replace", "1", "ExecStart", "a(sasb)", "1", "/bin/true", "1", "/bin/true", "false", "0"),
+    ("SetUnitProperties", "sba(sv)", "web.service", "true", "0"),
+    ("EnableUnitFiles", "asbb", "1", "/run/taken-over.service", "true", "true"),
+    ("LinkUnitFiles", "asbb", "1", "/run/taken-over.service", "true", "true"),
+    ("StartUnit", "ss", "debug-shell.service", "replace"),
+    ("SetEnvironment", "as", "1", "LD_PRELOAD=/run/taken-over.so"),
+], ids=lambda call: f"{call[0]} {call[2]}")
+def test_the_supervisors_user_is_not_root(node, call):
+    """What it may ask of systemd is no way to run a program of its own."""
+    done = node.attempt("setpriv", "--reuid=sb-supervisor", "--regid=signalbox", "--init-groups", "--",
+                        "busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                        "org.freedesktop.systemd1.Manager", *call)
+    assert done.returncode != 0
+    assert any(word in done.stderr.lower() for word in ("denied", "authentication", "already loaded")), done.stderr
+
+
 def test_a_service_cannot_reach_what_is_not_its_own(node):
     """Another service's state and the certificates' keys."""
     for path in ("/var/lib/signalbox/database", "/etc/signalbox/certificates/xmpp/key.pem", "/etc/shadow"):

@@ -265,6 +265,26 @@ fn the_preset_enables_exactly_the_network_services() {
 }
 
 #[test]
+fn the_supervisor_may_drive_exactly_the_services_and_the_network_change() {
+    let path = "rootfs/usr/share/polkit-1/rules.d/50-signalbox.rules";
+    let text = std::fs::read_to_string(repository().join(path)).unwrap();
+    let list = text.split_once("var units = [").unwrap().1;
+    let list = list.split_once(']').unwrap().0;
+    let allowed: BTreeSet<&str> = list
+        .split(',')
+        .map(|word| word.trim().trim_matches('"'))
+        .collect();
+    let catalogue = catalogue();
+    let mut wanted: BTreeSet<&str> = catalogue.services().map(|s| s.id.as_str()).collect();
+    wanted.insert("signalbox-network-change");
+    assert_eq!(allowed, wanted);
+    // A name without a unit could be taken by a transient one.
+    for id in wanted {
+        assert!(units().join(format!("{id}.service")).exists(), "{id}");
+    }
+}
+
+#[test]
 fn sysusers_makes_exactly_the_users_of_the_units() {
     let path = "rootfs/usr/lib/sysusers.d/signalbox.conf";
     let text = std::fs::read_to_string(repository().join(path)).unwrap();

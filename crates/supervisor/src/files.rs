@@ -16,7 +16,7 @@ pub(crate) struct Files {
     links: PathBuf,
     /// One empty file for each service that does not come back by itself.
     choices: PathBuf,
-    /// `held/ID`: a condition of each unit, which fails while this is there.
+    /// `held/ID`: while it is there, `ExecCondition=` of the unit fails.
     marks: PathBuf,
     /// Changed network settings on their way to the unit that applies them.
     network: PathBuf,

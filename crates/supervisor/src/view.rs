@@ -76,6 +76,8 @@ pub struct View {
 pub(crate) const NOT_ACTIVATED: &str = "Service Not Activated";
 /// What the words say when somebody stopped a service.
 pub(crate) const COMMANDED: &str = "Commanded Out of Service";
+/// `Result` of a unit whose mark kept it from starting again.
+const HELD: &str = "exec-condition";
 /// How long before a unit its parts stop at most, in microseconds: their
 /// `TimeoutStopSec=` one after the other.
 const STOPPED_TOGETHER: u64 = 60_000_000;
@@ -215,6 +217,9 @@ fn down(service: &Service, unit: &Unit, catalogue: &Catalogue, world: &World) ->
     if unit.inactive_since_monotonic == 0 && unit.active == Activity::Inactive {
         return "was not started yet".into();
     }
+    if unit.result == HELD {
+        return format!("died; automatic restart is disabled, start it with \"{command}\"");
+    }
     if unit.active == Activity::Failed || unit.result != "success" {
         let mut words = ended(unit);
         if unit.code == EXITED && unit.status == i32::from(service::EXIT_NOT_CONFIGURED) {
@@ -224,12 +229,6 @@ fn down(service: &Service, unit: &Unit, catalogue: &Catalogue, world: &World) ->
             words.push_str(&format!(": {}", unit.text));
         }
         return words;
-    }
-    if world.stays_down.contains(&service.id) && !unit.condition {
-        return format!(
-            "{}; automatic restart is disabled, start it with \"{command}\"",
-            ended(unit)
-        );
     }
     if !unit.condition {
         return "the node is not set up".into();

@@ -201,16 +201,13 @@ fn a_service_that_stays_down_says_how_to_start_it() {
     stopped(&mut world, "web", 60);
     world.stays_down.insert("web".into());
     edit(&mut world, "web", |unit| {
-        unit.condition = false;
-        unit.code = 2;
-        unit.status = 9;
+        unit.result = "exec-condition".into()
     });
     says(
         &world,
         "web",
         State::NotRunning,
-        "was killed by SIGKILL; automatic restart is disabled, start it with \"utils service \
-         start Cisco Tomcat\"",
+        "died; automatic restart is disabled, start it with \"utils service start Cisco Tomcat\"",
     );
 }
 
