@@ -103,7 +103,10 @@ async fn a_recovery_is_told_by_alarm_report_and_status() -> anyhow::Result<()> {
         .await?;
     let folder = test.stop().await?;
     let files = state(folder.path());
-    std::fs::write(files.join("rebuild"), "a drill")?;
+    // Nothing in it is readable any more, which sled takes for a new file.
+    let engine = files.join("replica-000001").join("db");
+    let length = std::fs::metadata(&engine)?.len();
+    std::fs::write(&engine, vec![0; usize::try_from(length)?])?;
     let (context, db, task) = serve(&folder).await?;
     assert_eq!(db.list::<ServiceParameter>(&[]).await?, [parameter("n")]);
     let alarm = context

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::disk::{Disk, Folder};
 use crate::log::Log;
 use crate::machine::{Machine, Replica};
-use crate::recovery::{OpenError, Recovery, open};
+use crate::recovery::{OpenError, Recovery, mark_closed, open};
 use crate::snapshot::Snapshots;
 use crate::types::{Config, Raft};
 
@@ -419,6 +419,7 @@ impl Node {
             queue,
             tasks,
             log,
+            options,
             ..
         } = self;
         drop(queue);
@@ -441,7 +442,13 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         drop(log);
-        let flushed = tokio::task::spawn_blocking(move || replica.store().flush()).await;
+        let folder = options.folder;
+        let flushed = tokio::task::spawn_blocking(move || {
+            let store = replica.store();
+            store.flush()?;
+            mark_closed(&folder, &store).map_err(|error| store::Error::Io(error.to_string()))
+        })
+        .await;
         let stopped = |error: String| CommitError::Stopped(error);
         flushed
             .map_err(|error| stopped(error.to_string()))?

@@ -16,6 +16,7 @@ use crate::snapshot::{Snapshots, read_position};
 use crate::types::{Entry, LogId, Vote};
 
 const LOG: &str = "log.redb";
+const CLOSED: &str = "closed";
 /// How often a start may end while a file is being opened before that file is
 /// held to be the cause.
 const PATIENCE: u32 = 2;
@@ -197,6 +198,22 @@ fn position(store: &Store) -> Result<(Option<LogId>, crate::types::StoredMembers
     read_position(&store.applied()).map_err(|error| store::Error::Corrupt(error.0).into())
 }
 
+/// Notes up to where the replica was written out by an orderly stop: it must
+/// not come back with less.
+pub(crate) fn mark_closed(folder: &Path, store: &Store) -> std::io::Result<()> {
+    fs::write(folder.join(CLOSED), format!("{}\n", store.applied().index))
+}
+
+/// Takes the note of the last orderly stop, if that is how the last run ended.
+fn take_closed(folder: &Path) -> Result<Option<u64>, OpenError> {
+    let note = folder.join(CLOSED);
+    let Ok(text) = fs::read_to_string(&note) else {
+        return Ok(None);
+    };
+    fs::remove_file(&note)?;
+    Ok(text.trim().parse().ok())
+}
+
 struct Opening {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
@@ -254,6 +271,7 @@ impl Opening {
     fn newest_replica(&mut self) -> Result<Option<Store>, OpenError> {
         let ordered = self.folder.join("rebuild");
         let order = fs::read_to_string(&ordered).ok();
+        let closed = take_closed(&self.folder)?;
         let mut sound = None;
         for path in generations(&self.folder)?.into_iter().rev() {
             let name = file_name(&path);
@@ -271,6 +289,14 @@ impl Opening {
                 // sled gives up on some damage by a panic.
                 let opened = catch_unwind(AssertUnwindSafe(|| open_replica(&path, cache, limits)));
                 match opened {
+                    // sled drops what it cannot read from its end without a word.
+                    Ok(Ok(store)) if closed.is_some_and(|index| store.applied().index < index) => {
+                        Some(format!(
+                            "it ends at entry {} and was closed at {}",
+                            store.applied().index,
+                            closed.unwrap_or_default()
+                        ))
+                    }
                     Ok(Ok(store)) => {
                         sound = Some(store);
                         None

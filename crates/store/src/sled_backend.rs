@@ -1,9 +1,14 @@
 //! The store's engine on disk: sled.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::backend::Pairs;
 use crate::{Backend, Batch, Error};
+
+/// How often and how long a locked store is waited for.
+const LOCK_TRIES: u32 = 400;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A [`Backend`] in a folder, by sled.
 ///
@@ -21,12 +26,22 @@ impl SledBackend {
     /// Opens or makes the store in `folder`. `cache` bounds the memory that
     /// cached pages take, in bytes.
     pub fn open(folder: &Path, cache: u64) -> Result<Self, Error> {
-        let engine = sled::Config::new()
+        let config = sled::Config::new()
             .path(folder)
             .cache_capacity(cache)
-            .flush_every_ms(Some(1000))
-            .open()
-            .map_err(|error| opening(folder, error))?;
+            .flush_every_ms(Some(1000));
+        let mut waited = 0;
+        let engine = loop {
+            match config.open() {
+                // sled's own threads hold the lock a moment longer than the
+                // value that was dropped.
+                Err(error) if is_locked(&error) && waited < LOCK_TRIES => {
+                    waited += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                opened => break opened.map_err(|error| opening(folder, error))?,
+            }
+        };
         let tree = engine
             .open_tree("signalbox")
             .map_err(|error| opening(folder, error))?;
@@ -34,21 +49,27 @@ impl SledBackend {
     }
 }
 
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("lock"))
+}
+
 /// What an error at opening means. The store can be rebuilt, so whatever the
 /// files themselves can be the cause of is held to be damage: sled has many
 /// words for it.
 fn opening(folder: &Path, error: sled::Error) -> Error {
     use std::io::ErrorKind;
+    let locked = is_locked(&error);
     match error {
         sled::Error::Io(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::PermissionDenied
-                    | ErrorKind::StorageFull
-                    | ErrorKind::QuotaExceeded
-                    | ErrorKind::ReadOnlyFilesystem
-                    | ErrorKind::WouldBlock
-            ) || error.to_string().contains("lock") =>
+            if locked
+                || matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied
+                        | ErrorKind::StorageFull
+                        | ErrorKind::QuotaExceeded
+                        | ErrorKind::ReadOnlyFilesystem
+                        | ErrorKind::WouldBlock
+                ) =>
         {
             Error::Io(format!("{}: {error}", folder.display()))
         }

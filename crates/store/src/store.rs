@@ -39,11 +39,19 @@ struct Meta {
     /// Bytes that the history takes.
     #[prost(uint64, tag = "5")]
     history_bytes: u64,
+    /// Digest and size of each table. They stand here, beside the position,
+    /// so that rows that are older than the position cannot pass for sound: a
+    /// torn engine may come back with some keys new and some old.
+    #[prost(btree_map = "string, message", tag = "6")]
+    tables: BTreeMap<String, TableRecord>,
 }
 
 /// Digest and size of one table.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 struct TableRecord {
+    /// Sum of the rows' revisions: the digest is of their content alone.
+    #[prost(uint64, tag = "4")]
+    revisions: u64,
     #[prost(bytes = "vec", tag = "1")]
     digest: Vec<u8>,
     #[prost(uint64, tag = "2")]
@@ -106,7 +114,6 @@ pub struct CheckReport {
 #[derive(Debug)]
 struct State {
     meta: Meta,
-    tables: BTreeMap<String, TableRecord>,
 }
 
 /// The store over an engine. Reads run beside each other; a batch is applied
@@ -147,16 +154,10 @@ impl Store {
                 }
             }
         };
-        let mut tables = BTreeMap::new();
-        for pair in backend.scan(b"d", b"e") {
-            let (key, value) = pair?;
-            let name = table_of(&key)?;
-            tables.insert(name, record::open(&key, &value)?);
-        }
         Ok(Self {
             backend,
             limits,
-            state: RwLock::new(State { meta, tables }),
+            state: RwLock::new(State { meta }),
         })
     }
 
@@ -226,7 +227,7 @@ impl Store {
     /// and revision they are of.
     pub fn digests(&self) -> (Vec<TableDigest>, u64, u64) {
         let state = self.state();
-        let tables = state.tables.iter().map(|(table, record)| TableDigest {
+        let tables = state.meta.tables.iter().map(|(table, record)| TableDigest {
             table: table.clone(),
             digest: digest_of(record),
             rows: record.rows,
@@ -286,8 +287,6 @@ impl Store {
         let mut work = Work {
             store: self,
             meta: state.meta.clone(),
-            tables: BTreeMap::new(),
-            old: &state.tables,
             batch: Batch::default(),
         };
         work.meta.applied = applied;
@@ -307,20 +306,11 @@ impl Store {
         }
         work.remember(&changes)?;
         let Work {
-            meta,
-            tables,
-            mut batch,
-            ..
+            meta, mut batch, ..
         } = work;
         batch.insert(META.to_vec(), record::seal(META, &meta));
-        for (table, record) in &tables {
-            let at = digest_key(table);
-            let value = record::seal(&at, record);
-            batch.insert(at, value);
-        }
         self.backend.commit(batch)?;
         state.meta = meta;
-        state.tables.extend(tables);
         Ok((outcomes, changes))
     }
 
@@ -336,10 +326,10 @@ impl Store {
                 report.problems.push(error.to_string());
             }
         }
-        for (table, record) in &state.tables {
+        for (table, record) in &state.meta.tables {
             report.tables += 1;
             let counted = found.remove(table).unwrap_or_default();
-            if (counted.rows, digest_of(&counted)) != (record.rows, digest_of(record)) {
+            if sums(&counted) != sums(record) {
                 report.problems.push(format!(
                     "table {table} has {} rows that are not the {} rows of its digest",
                     counted.rows, record.rows
@@ -380,13 +370,11 @@ impl Store {
         mut take: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<Position, E> {
         let state = self.state();
-        for (from, to) in [(b"d", b"e"), (b"r", b"s")] {
-            for pair in self.backend.scan(from, to) {
-                let (key, value) = pair?;
-                // Damage must not spread to snapshots and other nodes.
-                record::verify(&key, &value)?;
-                take(&key, &value)?;
-            }
+        for pair in self.backend.scan(b"r", b"s") {
+            let (key, value) = pair?;
+            // Damage must not spread to snapshots and other nodes.
+            record::verify(&key, &value)?;
+            take(&key, &value)?;
         }
         let mut meta = state.meta.clone();
         meta.history_from = meta.revision + 1;
@@ -427,8 +415,6 @@ impl Store {
 struct Work<'a> {
     store: &'a Store,
     meta: Meta,
-    tables: BTreeMap<String, TableRecord>,
-    old: &'a BTreeMap<String, TableRecord>,
     batch: Batch,
 }
 
@@ -559,23 +545,21 @@ impl Work<'_> {
         if before.is_none() && row.is_none() {
             return Ok(());
         }
-        let old = self.old;
-        let record = self
-            .tables
-            .entry(table.into())
-            .or_insert_with(|| old.get(table).cloned().unwrap_or_default());
+        let record = self.meta.tables.entry(table.into()).or_default();
         let mut digest = digest_of(record);
         let size = |row: &Row| (key.len() + row.content.len()) as u64;
         if let Some(before) = &before {
             digest.subtract(Digest::of_row(key, &before.content));
             record.rows = record.rows.saturating_sub(1);
             record.bytes = record.bytes.saturating_sub(size(before));
+            record.revisions = record.revisions.wrapping_sub(before.revision);
         }
         match &row {
             Some(row) => {
                 digest.add(Digest::of_row(key, &row.content));
                 record.rows += 1;
                 record.bytes += size(row);
+                record.revisions = record.revisions.wrapping_add(row.revision);
                 let value = record::seal(&at, row);
                 self.batch.insert(at, value);
             }
@@ -640,7 +624,19 @@ fn count_row(
     digest.add(Digest::of_row(key, &row.content));
     record.digest = digest.to_bytes().to_vec();
     record.rows += 1;
+    record.bytes += (key.len() + row.content.len()) as u64;
+    record.revisions = record.revisions.wrapping_add(row.revision);
     Ok(())
+}
+
+/// What must be equal of a table's record and its rows.
+fn sums(record: &TableRecord) -> (Digest, u64, u64, u64) {
+    (
+        digest_of(record),
+        record.rows,
+        record.bytes,
+        record.revisions,
+    )
 }
 
 fn digest_of(record: &TableRecord) -> Digest {
@@ -652,7 +648,7 @@ fn digest_of(record: &TableRecord) -> Digest {
         .map_or_else(|_| Digest::default(), Digest::from_bytes)
 }
 
-/// The table named by a key of a row or of a digest.
+/// The table named by a key of a row.
 fn table_of(at: &[u8]) -> Result<String, Error> {
     let name = at.get(1..).unwrap_or_default();
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -674,12 +670,6 @@ fn row_range(table: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     // Begins with `r`, so that a successor exists.
     let to = key::successor(&from).unwrap_or_else(|| b"s".to_vec());
     (from, to)
-}
-
-fn digest_key(table: &str) -> Vec<u8> {
-    let mut at = vec![b'd'];
-    at.extend(table.as_bytes());
-    at
 }
 
 fn history_key(revision: u64) -> Vec<u8> {

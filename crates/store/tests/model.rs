@@ -376,3 +376,34 @@ fn a_load_that_did_not_end_is_no_store() {
     let opened = Store::open(Box::new(backend), HistoryLimits::default(), "e");
     assert!(matches!(opened, Err(Error::Incomplete)));
 }
+
+#[test]
+fn rows_that_are_older_than_the_position_are_found() {
+    // An engine that was torn may come back with its newest record of the
+    // position and older rows, all of them sound by themselves.
+    let backend = Shared::default();
+    let store = open(backend.clone());
+    let write = |index: u64, row: &str| {
+        let operations = vec![operation(Action::Put, "t", "k", row, 0)];
+        let command = Command {
+            transactions: vec![Transaction { operations }],
+        };
+        let position = Position {
+            index,
+            ..Position::default()
+        };
+        store.apply(position, Some(&command)).unwrap();
+    };
+    for same in ["new", "old"] {
+        write(1, "old");
+        let before: Vec<_> = backend.scan(b"n", b"z").map(Result::unwrap).collect();
+        write(2, same);
+        let mut torn = Batch::default();
+        for (key, value) in before {
+            torn.insert(key, value);
+        }
+        backend.commit(torn).unwrap();
+        let problems = open(backend.clone()).check().unwrap().problems;
+        assert!(!problems.is_empty(), "{same}");
+    }
+}
