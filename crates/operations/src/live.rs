@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use authentication::{FEWEST_ITERATIONS, derive_keys};
-use database::tables::{ApplicationUser, EndUser, ServiceParameter};
+use database::tables::{
+    ApplicationUser, BlockItem, EndUser, OfflineMessage, RosterItem, ServiceParameter, VCard,
+};
 use database::{Database, Transaction};
 use service::Paths;
 use supervisor::{Activation, Client, View};
@@ -227,6 +229,27 @@ fn row(record: UserRecord) -> EndUser {
     }
 }
 
+impl Store {
+    /// Deletes a user with all that belongs to them: a later user of the same
+    /// name must not inherit contacts or messages.
+    async fn without(&self, name: &str) -> Result<Transaction> {
+        let mut transaction = Transaction::new()
+            .delete::<EndUser>(&[name])
+            .delete::<VCard>(&[name]);
+        for row in self.0.list::<RosterItem>(&[name]).await? {
+            transaction = transaction.delete::<RosterItem>(&[name, &row.contact]);
+        }
+        for row in self.0.list::<BlockItem>(&[name]).await? {
+            transaction = transaction.delete::<BlockItem>(&[name, &row.jid]);
+        }
+        for row in self.0.list::<OfflineMessage>(&[name]).await? {
+            let sequence = row.sequence.to_string();
+            transaction = transaction.delete::<OfflineMessage>(&[name, &sequence]);
+        }
+        Ok(transaction)
+    }
+}
+
 #[tonic::async_trait]
 impl Storage for Store {
     async fn users(&self) -> Result<Vec<UserRecord>> {
@@ -244,7 +267,7 @@ impl Storage for Store {
             transaction = match change {
                 UserChange::Insert(record) => transaction.insert(&row(record))?,
                 UserChange::Put(record) => transaction.put(&row(record))?,
-                UserChange::Delete(name) => transaction.delete::<EndUser>(&[&name]),
+                UserChange::Delete(name) => transaction.and(self.without(&name).await?),
             };
         }
         self.0.transact(transaction).await?;
