@@ -135,8 +135,12 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
             .recovery
             .add(&name, problem, "it was set aside and is not used", false);
     }
+    // A first start that was cut off leaves an empty replica and no log.
+    let has_rows = store
+        .as_ref()
+        .is_some_and(|store| !store.applied().log_id.is_empty());
     let log = match log {
-        Found::Sound(log) if log.is_new()? && (store.is_some() || !snapshots.all().is_empty()) => {
+        Found::Sound(log) if log.is_new()? && (has_rows || !snapshots.all().is_empty()) => {
             Found::Damaged {
                 problem: "the log is gone".into(),
                 vote: None,
@@ -578,7 +582,13 @@ fn open_replica(path: &Path, cache: u64, limits: HistoryLimits) -> Result<Store,
     let store = Store::open(Box::new(backend), limits, &uuid::Uuid::new_v4().to_string())?;
     let report = store.check()?;
     match report.problems.first() {
-        None => Ok(store),
+        None => {
+            // Some damage shows only when sled writes: better here, where it
+            // is counted, than under load.
+            store.apply(store.applied(), None)?;
+            store.flush()?;
+            Ok(store)
+        }
         Some(first) => {
             let more = report.problems.len() - 1;
             Err(store::Error::Corrupt(format!(

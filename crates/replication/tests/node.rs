@@ -164,3 +164,21 @@ async fn transactions_that_wait_together_share_a_write() {
     assert_eq!(counts.transactions, 200);
     assert!(counts.commits < 100, "{counts:?}");
 }
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    // As far as it gets before the log has an entry.
+    let node = open(folder.path()).await;
+    node.close().await.unwrap();
+    for file in ["log.redb", "closed"] {
+        std::fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    std::fs::remove_dir_all(folder.path().join("replica-000001")).unwrap();
+    let backend = store::SledBackend::open(&folder.path().join("replica-000001"), 1 << 20).unwrap();
+    drop(store::Store::open(Box::new(backend), store::HistoryLimits::default(), "e").unwrap());
+    let node = open(folder.path()).await;
+    assert_eq!(node.recovery().findings, []);
+    fill(&node, 0, 3).await;
+    expect(&node, 3);
+}
