@@ -174,10 +174,9 @@ def machine(tests: Tests, arguments: list[str]) -> None:
 def main() -> int:
     """The entry point of `scripts/test`."""
     options = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
-    tier = options.add_mutually_exclusive_group()
-    tier.add_argument("--fast", action="store_true", help="only the tests that run in process, with format and lints")
-    tier.add_argument("--lab", action="store_true", help="only the tests in the lab")
-    tier.add_argument("--vm", action="store_true", help="only the tests in virtual machines")
+    options.add_argument("--fast", action="store_true", help="only the tests that run in process, with format and lints")
+    options.add_argument("--lab", action="store_true", help="only the tests in the lab (or with --fast: these, too)")
+    options.add_argument("--vm", action="store_true", help="only the tests in virtual machines (or these, too)")
     options.add_argument("--vm-full", action="store_true", help="in virtual machines, more of what is only sampled otherwise")
     options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the lab or the virtual machines")
     given = options.parse_args()
