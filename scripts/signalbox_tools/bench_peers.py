@@ -94,8 +94,9 @@ modules:
 """
 
 EJABBERD_START = """#!/bin/sh
-export HOME=/tmp ERL_EPMD_ADDRESS=127.0.0.1
+export HOME=/tmp ERL_EPMD_ADDRESS=127.0.0.1 ERL_MAX_PORTS=16384
 install -d -o ejabberd -g ejabberd /run/ejabberd
+echo 'ejabberd - nofile 16384' >/etc/security/limits.d/ejabberd.conf
 cp /bench/ejabberd.yml /etc/ejabberd/ejabberd.yml
 ejabberdctl foreground &
 ejabberdctl started && ejabberdctl import_piefxis /bench/users.xml
@@ -216,7 +217,7 @@ def running(name: str, users: int) -> Iterator[Peer]:
         process = subprocess.Popen(
             [
                 "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", f"--directory={ROOT}", "--volatile=overlay",
-                f"--network-namespace-path=/run/netns/{NAMESPACE}", f"--bind={WORK}:/bench", "--rlimit=RLIMIT_NOFILE=131072",
+                f"--network-namespace-path=/run/netns/{NAMESPACE}", f"--bind={WORK}:/bench", "--rlimit=RLIMIT_NOFILE=16384",
                 f"--machine=bench-{name}", "/bin/sh", "/bench/start",
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,

@@ -6,8 +6,6 @@ use tonic::{Extensions, Status};
 
 /// Members of this group administer the node.
 const ADMINISTRATORS: &str = "signalbox-admin";
-/// Services that act for an administrator whom they have signed in.
-const AGENTS: [&str; 1] = ["sb-web"];
 
 /// Refuses callers who may not change anything. Everyone who reaches the
 /// socket may look.
@@ -40,7 +38,7 @@ pub(crate) fn may_change(extensions: &Extensions) -> Result<String, Status> {
 }
 
 fn allowed(uid: u32, user: &str, administrators: &[String]) -> bool {
-    uid == 0 || AGENTS.contains(&user) || administrators.iter().any(|member| member == user)
+    uid == 0 || administrators.iter().any(|member| member == user)
 }
 
 #[cfg(test)]
@@ -48,13 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn administrators_root_and_the_web_front_may_and_other_services_not() {
+    fn administrators_and_root_may_and_services_not() {
         let administrators = ["anna".to_owned()];
         for (uid, user, may) in [
             (0, "root", true),
             (1000, "anna", true),
             (1001, "otto", false),
-            (990, "sb-web", true),
+            (990, "sb-web", false),
             (991, "sb-xmpp-router", false),
             (992, "992", false),
         ] {

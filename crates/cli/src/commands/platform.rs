@@ -169,8 +169,8 @@ pub(super) const COMMANDS: &[Command] = &[
                 change_network(
                     session,
                     &change,
-                    "The node's name changes. Services restart, and certificates with the old \
-                     name must be made anew.",
+                    "The node's name changes, and its certificates are made anew. Restart the \
+                     node afterwards, so that every service presents them.",
                 )
                 .await
             })
