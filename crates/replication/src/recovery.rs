@@ -17,9 +17,11 @@ use crate::types::{Entry, LogId, Vote};
 
 const LOG: &str = "log.redb";
 const CLOSED: &str = "closed";
-/// How often a start may end while a file is being opened before that file is
-/// held to be the cause.
+/// How often a start may end while the replica is being opened before the
+/// replica is held to be the cause. It is rebuilt without loss.
 const PATIENCE: u32 = 2;
+/// The same for the log, which cannot be: power cuts in a row are no reason.
+const LOG_PATIENCE: u32 = 8;
 
 /// One thing that was found and what was done about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -233,7 +235,7 @@ impl Opening {
     }
 
     fn log(&mut self) -> Result<Found, OpenError> {
-        if self.attempts("log")? >= PATIENCE {
+        if self.attempts("log", LOG_PATIENCE)? >= LOG_PATIENCE {
             let problem = "starts ended while the log was being opened".into();
             return Ok(Found::Damaged {
                 problem,
@@ -256,7 +258,11 @@ impl Opening {
                 vote: None,
                 log: None,
             },
-            Ok(Err(error @ LogError::Io(_))) => return Err(error.into()),
+            Ok(Err(error @ LogError::Io(_))) => {
+                // The disk's fault, not the file's.
+                self.opened("log")?;
+                return Err(error.into());
+            }
             Err(_) => {
                 let problem = "the log could not be opened without a failure in redb".into();
                 Found::Damaged {
@@ -286,7 +292,7 @@ impl Opening {
             }
             let problem = if let Some(reason) = &order {
                 Some(format!("a rebuild was ordered: {reason}"))
-            } else if self.attempts(&name)? >= PATIENCE {
+            } else if self.attempts(&name, PATIENCE)? >= PATIENCE {
                 Some("starts ended while it was being opened".into())
             } else {
                 let (cache, limits) = (self.cache, self.limits);
@@ -525,14 +531,14 @@ impl Opening {
 
     /// Counts a beginning of the opening of `name`; answers how many before
     /// did not end. A damaged file can end the process outright.
-    fn attempts(&self, name: &str) -> Result<u32, OpenError> {
+    fn attempts(&self, name: &str, patience: u32) -> Result<u32, OpenError> {
         let marker = self.marker(name);
         let before = fs::read_to_string(&marker)
             .ok()
             .and_then(|text| text.trim().parse().ok());
         let before = before.unwrap_or(0);
         fs::write(&marker, format!("{}\n", before + 1))?;
-        if before >= PATIENCE {
+        if before >= patience {
             fs::remove_file(&marker)?;
         }
         Ok(before)
