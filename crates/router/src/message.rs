@@ -105,7 +105,7 @@ impl Router {
         header.write(&changes, &mut bytes);
         if let Ok(stamped) = Header::parse(&bytes) {
             // What one client sends another of the same user is seen there.
-            let own = jid.starts_with(address.bare());
+            let own = jid.split('/').next() == Some(address.bare());
             if self.config.carbons && !own && self.has_others(user, key) {
                 self.copy_sent(key, user, &stamped);
             }
