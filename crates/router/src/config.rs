@@ -33,6 +33,9 @@ pub struct Config {
     pub queue_bytes: usize,
     /// Milliseconds after which an acknowledgement is asked for.
     pub ack_request_ms: u64,
+    /// Milliseconds that a message may then still wait for the recipient's
+    /// acknowledgement before it is stored, so that its sender's can be given.
+    pub hold_ms: u64,
     /// Seconds within which a client must acknowledge when asked.
     pub ack_timeout_seconds: u64,
     /// Seconds after which an idle user is forgotten until needed.
@@ -56,6 +59,7 @@ impl Default for Config {
             queue_stanzas: 1000,
             queue_bytes: 4 << 20,
             ack_request_ms: 1000,
+            hold_ms: 2000,
             ack_timeout_seconds: 60,
             unload_seconds: 120,
             vcard_bytes: 128 << 10,

@@ -308,25 +308,36 @@ impl Router {
             .get(user)
             .is_some_and(|user| user.sessions.iter().any(|other| *other != key));
         let mut stored = Vec::new();
+        let mut read = Vec::new();
         let mut undelivered = Vec::new();
         if let Some(management) = session.management.take() {
             if let Some((connection, _)) = management.resuming {
                 // A connection that waited to resume this session may bind.
                 self.failed(connection, StanzaError::ItemNotFound, None);
             }
+            let copies = management.unacked.iter().map(|unacked| unacked.copy);
+            let elsewhere = self.rows_elsewhere(user, copies);
             for unacked in management.unacked {
                 match unacked.copy {
-                    Copy::Stored(sequence) => stored.push(sequence),
-                    Copy::Only => undelivered.push(unacked.stanza),
+                    // It waits in the other session.
+                    Copy::Kept { sequence, .. } if elsewhere.contains(&sequence) => {}
+                    // Another session had it.
+                    Copy::Kept {
+                        sequence,
+                        shared: true,
+                    } if others => read.push(sequence),
+                    Copy::Stored(sequence) | Copy::Kept { sequence, .. } => stored.push(sequence),
                     // Another session has it, if there is one.
-                    Copy::Shared if others => {}
-                    Copy::Shared => undelivered.push(unacked.stanza),
+                    Copy::Shared | Copy::Message(_) if others => self.settle(unacked.receipt),
+                    Copy::Only | Copy::Shared | Copy::Message(_) => {
+                        undelivered.push((unacked.stanza, unacked.receipt));
+                    }
                 }
             }
         }
         for queued in session.queue {
             if let Queued::Stanza(stanza) = queued {
-                undelivered.push(stanza);
+                undelivered.push((stanza, None));
             }
         }
         for (_, sequences) in session.marks {
@@ -344,6 +355,7 @@ impl Router {
             }
         }
         self.announce_route(user);
+        self.read_by_client(user, read.into_iter());
         if !stored.is_empty() {
             self.fetch_stored(user);
         }

@@ -4,19 +4,35 @@
 use xcp::ToComponent;
 use xmpp::{Condition, Header, Rewrite, StreamError};
 
-use crate::router::{Later, Router};
+use crate::keep::STORED;
+use crate::router::{Later, Router, Undelivered};
 use crate::rows::{OfflineRow, Write};
 use crate::session::{Copy, Queued, Unacked};
 use crate::slab::Key;
 use crate::stanza::{self, StanzaError, names};
-use crate::user::{Effect, Held, Step};
-
-/// Largest message that the database stores.
-const STORED: usize = 256 << 10;
+use crate::user::{Effect, Held, Receipt, Step};
 
 impl Router {
     /// Gives a stanza to a session.
     pub(crate) fn deliver(&mut self, key: Key, stanza: &[u8], copy: Copy) {
+        self.give(key, stanza, copy, None);
+    }
+
+    /// Gives a message that is worth storing to a session. With stream
+    /// management, its sender's count waits until the client has it or it is
+    /// stored. Without, all that can be known is that it is on its way.
+    /// [`Router::keep_newest`] is to follow when all sessions were given it.
+    pub(crate) fn deliver_message(&mut self, key: Key, message: &[u8], copy: Copy) {
+        let managed = self
+            .sessions
+            .get(key)
+            .is_some_and(|session| session.management.is_some());
+        let held = managed && self.config.offline_messages > 0;
+        let receipt = if held { self.defer(Some(key)) } else { None };
+        self.give(key, message, copy, receipt);
+    }
+
+    fn give(&mut self, key: Key, stanza: &[u8], copy: Copy, receipt: Option<Receipt>) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -25,10 +41,11 @@ impl Router {
             management.unacked.push_back(Unacked {
                 stanza: stanza.into(),
                 copy,
+                receipt,
             });
             match copy {
                 Copy::Stored(_) => management.stored += 1,
-                Copy::Only | Copy::Shared => management.bytes += stanza.len(),
+                _ => management.bytes += stanza.len(),
             }
             if let Some(connection) = session.connection
                 && !session.congested
@@ -40,7 +57,7 @@ impl Router {
             if waiting > most || management.bytes > most_bytes {
                 self.later.push_back(Later::Overflow(key));
             }
-            self.want_ack(key);
+            self.want_ack(key, receipt.is_some());
         } else if let Some(connection) = session.connection {
             if session.congested || !session.queue.is_empty() {
                 session.queue_bytes += stanza.len();
@@ -89,7 +106,7 @@ impl Router {
             }
             management.written = management.unacked.len();
             if !management.unacked.is_empty() {
-                self.want_ack(key);
+                self.want_ack(key, false);
             }
         }
     }
@@ -128,18 +145,19 @@ impl Router {
 
     /// Finds a new place for what a session did not receive, before anything
     /// that came for the user since.
-    pub(crate) fn reroute(&mut self, key: Key, stanzas: Vec<Box<[u8]>>) {
+    pub(crate) fn reroute(&mut self, key: Key, stanzas: Vec<Undelivered>) {
         let Some(user) = self.users.get(key) else {
-            for stanza in stanzas {
+            for (stanza, receipt) in stanzas {
                 if let Ok(header) = Header::parse(&stanza) {
                     self.bounce(&header, StanzaError::ServiceUnavailable, "");
                 }
+                self.settle(receipt);
             }
             return;
         };
         let bare = format!("{}@{}", user.name, self.domain);
-        let mut messages: Vec<Box<[u8]>> = Vec::new();
-        for stanza in stanzas {
+        let mut messages: Vec<Undelivered> = Vec::new();
+        for (stanza, receipt) in stanzas {
             let Ok(header) = Header::parse(&stanza) else {
                 continue;
             };
@@ -152,23 +170,28 @@ impl Router {
                     {
                         let mut out = Vec::new();
                         header.write(&Rewrite::new().to(Some(&bare)), &mut out);
-                        messages.push(out.into());
+                        messages.push((out.into(), receipt));
+                        continue;
                     }
                 }
                 "iq" => self.bounce(&header, StanzaError::ServiceUnavailable, ""),
                 _ => {}
             }
+            self.settle(receipt);
         }
         let ready = self.users.get(key).is_some_and(|user| user.is_ready());
         if ready {
-            for message in messages {
+            for (message, receipt) in messages {
                 if let Ok(header) = Header::parse(&message) {
+                    self.current = receipt;
                     self.stanza_to_user(key, &header);
+                    self.current = None;
                 }
+                self.settle(receipt);
             }
         } else if let Some(user) = self.users.get_mut(key) {
-            for message in messages.into_iter().rev() {
-                user.held.push_front(Held::Stanza(message, None));
+            for (message, receipt) in messages.into_iter().rev() {
+                user.held.push_front(Held::Stanza(message, receipt));
             }
         }
     }
@@ -308,16 +331,9 @@ impl Router {
             );
             return;
         }
-        data.last_sequence += 1;
-        let row = OfflineRow {
-            sequence: data.last_sequence,
-            stanza: stanza.into(),
-            stamp: stamp.into(),
-        };
-        data.offline.push_back((row.sequence, stanza.len()));
-        data.offline_bytes += stanza.len();
+        let row = data.add(stanza.into(), &stamp);
         let mut effects = vec![Effect::Stored(header.bytes().into())];
-        if let Some(receipt) = self.defer() {
+        if let Some(receipt) = self.defer(None) {
             effects.push(Effect::Settle(receipt));
         }
         self.commit(key, vec![Write::Offline(row)], effects);

@@ -158,7 +158,7 @@ impl Router {
             _ => return Answer::Error(StanzaError::ServiceUnavailable, ""),
         };
         if !request.set {
-            let receipt = self.defer();
+            let receipt = self.defer(None);
             let wanted = VCardRequest {
                 request: request.header.bytes().into(),
                 session: request.session,

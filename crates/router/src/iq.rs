@@ -159,6 +159,7 @@ impl Router {
             Receipt {
                 session: key,
                 number: management.received,
+                holder: None,
             }
         });
         match name {

@@ -12,6 +12,7 @@ mod deliver;
 mod event;
 mod info;
 mod iq;
+mod keep;
 mod management;
 mod message;
 mod presence;
@@ -28,6 +29,7 @@ mod storage;
 mod store;
 mod subscribe;
 mod subscription;
+mod unhandled;
 mod user;
 
 pub use config::{Config, Conflict};

@@ -1,6 +1,8 @@
 //! Stream management (XEP-0198): the router counts, keeps and resends, so that
 //! the death of a connection manager loses nothing.
 
+use std::collections::BTreeSet;
+
 use xmpp::{Builder, Condition, Header, StreamError, ns};
 
 use crate::event::ConnectionId;
@@ -98,10 +100,16 @@ impl Router {
         if waits {
             management.resuming = Some((connection, count));
         }
-        self.read_by_client(
-            user,
-            done.into_iter().filter_map(|unacked| unacked.stored()),
-        );
+        // What waits for a recipient is stored now.
+        let holders: BTreeSet<Key> = management
+            .unhandled
+            .iter()
+            .filter_map(|receipt| receipt.holder)
+            .collect();
+        self.received(user, done);
+        for holder in holders {
+            self.keep(holder);
+        }
         if let Some((older, _)) = older {
             let error = StreamError::new(Condition::Conflict, "The session was resumed elsewhere.");
             self.end_connection(older, error);
@@ -133,8 +141,8 @@ impl Router {
             }
         };
         management.written = 0;
-        management.asked = false;
-        management.answer_owed = false;
+        management.asked = None;
+        management.answer_owed = None;
         let handled = management.handled();
         let secret = management.secret;
         session.congested = false;
@@ -161,10 +169,7 @@ impl Router {
             .attribute("h", &handled.to_string());
         self.out.element(connection, &[&xml.finish()]);
         self.stats.resumed += 1;
-        self.read_by_client(
-            user,
-            done.into_iter().filter_map(|unacked| unacked.stored()),
-        );
+        self.received(user, done);
         self.set_due(key, None);
         self.flush(key);
         self.announce(key);
@@ -224,8 +229,8 @@ impl Router {
         else {
             return;
         };
-        // When the last of them is handled, the client is told unasked.
-        management.answer_owed = !management.unhandled.is_empty();
+        // When they are handled, the client is told unasked.
+        management.answer_owed = (!management.unhandled.is_empty()).then_some(management.received);
         let count = management.handled().to_string();
         let pieces: [&[u8]; 3] = [b"<a xmlns='urn:xmpp:sm:3' h='", count.as_bytes(), b"'/>"];
         self.out.element(connection, &pieces);
@@ -245,16 +250,13 @@ impl Router {
         };
         match management.acknowledge(count) {
             Ok(done) => {
-                management.asked = false;
+                management.asked = None;
                 let more = !management.unacked.is_empty();
                 self.set_due(key, None);
                 if more {
-                    self.want_ack(key);
+                    self.want_ack(key, false);
                 }
-                self.read_by_client(
-                    user,
-                    done.into_iter().filter_map(|unacked| unacked.stored()),
-                );
+                self.received(user, done);
             }
             Err(sent) => self.too_high(connection, count, sent),
         }
@@ -289,18 +291,24 @@ impl Router {
         }
     }
 
-    /// Sees to it that the client is asked for an acknowledgement soon.
-    pub(crate) fn want_ack(&mut self, key: Key) {
+    /// Sees to it that the client is asked for an acknowledgement soon. `held`
+    /// when the newest stanza holds its sender's count back.
+    pub(crate) fn want_ack(&mut self, key: Key, held: bool) {
+        let hold = self.now.monotonic + self.config.hold_ms;
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let Some(management) = session.management.as_mut() else {
             return;
         };
-        if management.asked || session.connection.is_none() {
+        if session.connection.is_none() {
             return;
         }
-        if management.unacked.len() >= ASK_AFTER {
+        if let Some(give_up) = management.asked {
+            if held && management.due == Some(give_up) {
+                self.set_due(key, Some(hold.min(give_up)));
+            }
+        } else if management.unacked.len() >= ASK_AFTER {
             self.ask(key);
         } else if management.due.is_none() {
             let due = self.now.monotonic + self.config.ack_request_ms;
@@ -309,7 +317,8 @@ impl Router {
     }
 
     fn ask(&mut self, key: Key) {
-        let due = self.now.monotonic + self.config.ack_timeout_seconds * 1000;
+        let give_up = self.now.monotonic + self.config.ack_timeout_seconds * 1000;
+        let hold = self.now.monotonic + self.config.hold_ms;
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -318,9 +327,13 @@ impl Router {
         else {
             return;
         };
-        management.asked = true;
+        management.asked = Some(give_up);
+        let held = management
+            .unacked
+            .iter()
+            .any(|unacked| unacked.receipt.is_some());
         self.out.element(connection, &[ASK]);
-        self.set_due(key, Some(due));
+        self.set_due(key, Some(if held { hold.min(give_up) } else { give_up }));
     }
 
     /// Moves a session's timer.
@@ -352,12 +365,17 @@ impl Router {
             return;
         }
         management.due = None;
-        match connection {
-            None => {
+        match (connection, management.asked) {
+            (None, _) => {
                 tracing::debug!(session = %session.jid, "The client did not come back.");
                 self.end_session(key, None, false);
             }
-            Some(connection) if management.asked => {
+            (Some(_), Some(give_up)) if due < give_up => {
+                // Senders wait for this client no longer.
+                self.set_due(key, Some(give_up));
+                self.keep(key);
+            }
+            (Some(connection), Some(_)) => {
                 // The client does not answer: its connection is dead, its
                 // session may be resumed.
                 let error = StreamError::new(
@@ -368,7 +386,7 @@ impl Router {
                     .close(connection, crate::connect::stream_error(error));
                 self.connection_ended(connection, false);
             }
-            Some(_) => {
+            (Some(_), None) => {
                 if !management.unacked.is_empty() {
                     self.ask(key);
                 }
@@ -390,11 +408,14 @@ impl Router {
             return false;
         };
         management.written = 0;
-        management.asked = false;
+        management.asked = None;
         session.connection = None;
         session.congested = false;
         self.set_due(key, Some(due));
         self.announce(key);
+        if self.config.offline_messages > 0 {
+            self.keep(key);
+        }
         true
     }
 }

@@ -74,6 +74,11 @@ fn is_stored(header: &Header<'_>) -> bool {
     !empty
 }
 
+/// Whether a message that waits for a client is stored meanwhile.
+pub(crate) fn is_kept(header: &Header<'_>) -> bool {
+    matches!(Kind::of(header), Kind::Normal | Kind::Chat) && is_stored(header)
+}
+
 impl Router {
     /// A message of one of our clients.
     pub(crate) fn message_from(&mut self, key: Key, header: &Header<'_>) {
@@ -145,8 +150,17 @@ impl Router {
                 let copied = self.config.carbons && self.has_others(user, key);
                 let copied = copied && is_copied(header, kind);
                 let shared = copied && self.copy_received(key, user, header);
-                let copy = if shared { Copy::Shared } else { Copy::Only };
-                self.deliver(key, header.bytes(), copy);
+                match kind {
+                    Kind::Normal | Kind::Chat => {
+                        let copy = self.message_copy(shared);
+                        self.deliver_message(key, header.bytes(), copy);
+                        self.keep_newest(key);
+                    }
+                    _ => {
+                        let copy = if shared { Copy::Shared } else { Copy::Only };
+                        self.deliver(key, header.bytes(), copy);
+                    }
+                }
                 return;
             }
             match kind {
@@ -163,7 +177,7 @@ impl Router {
             Kind::Error => {}
             Kind::Groupchat => self.bounce(header, StanzaError::ServiceUnavailable, ""),
             Kind::Headline => {
-                self.deliver_where(user, header, |session| session.takes_messages());
+                self.deliver_where(user, header, kind, |session| session.takes_messages());
             }
             Kind::Normal | Kind::Chat => {
                 let best = self
@@ -173,7 +187,7 @@ impl Router {
                 match best {
                     Some(best) => {
                         let copies = self.config.carbons && is_copied(header, kind);
-                        self.deliver_where(user, header, |session| {
+                        self.deliver_where(user, header, kind, |session| {
                             session.takes_messages()
                                 && (session.priority == best || (copies && session.carbons))
                         });
@@ -190,6 +204,7 @@ impl Router {
         &mut self,
         user: Key,
         header: &Header<'_>,
+        kind: Kind,
         fits: impl Fn(&crate::session::Session) -> bool,
     ) {
         let count = self.users.get(user).map_or(0, |user| {
@@ -198,13 +213,32 @@ impl Router {
                 .filter(|key| self.sessions.get(**key).is_some_and(&fits))
                 .count()
         });
-        let copy = if count > 1 { Copy::Shared } else { Copy::Only };
+        let copy = self.message_copy(count > 1);
         let mut at = 0;
         while let Some(key) = self.session_at(user, at) {
             at += 1;
             if self.sessions.get(key).is_some_and(&fits) {
-                self.deliver(key, header.bytes(), copy);
+                match kind {
+                    Kind::Headline => self.deliver(key, header.bytes(), Copy::Shared),
+                    _ => self.deliver_message(key, header.bytes(), copy),
+                }
             }
+        }
+        // Only now, so that sessions share one row.
+        let mut at = 0;
+        while let Some(key) = self.session_at(user, at) {
+            at += 1;
+            self.keep_newest(key);
+        }
+    }
+
+    /// How a message is marked that other sessions got, too, or did not.
+    fn message_copy(&mut self, shared: bool) -> Copy {
+        if shared {
+            self.last_shared += 1;
+            Copy::Message(self.last_shared)
+        } else {
+            Copy::Only
         }
     }
 

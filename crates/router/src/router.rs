@@ -29,13 +29,16 @@ pub(crate) enum Connection {
     Bound(Key),
 }
 
+/// A stanza that a session did not get, and what its sender's count waits for.
+pub(crate) type Undelivered = (Box<[u8]>, Option<Receipt>);
+
 /// What is done at the end of an event, so that nothing recurses.
 #[derive(Debug)]
 pub(crate) enum Later {
     /// Route a stanza with `from` and `to`.
     Route(Box<[u8]>),
     /// Find a new place for what a user's session could not take.
-    Reroute(Key, Vec<Box<[u8]>>),
+    Reroute(Key, Vec<Undelivered>),
     /// Handle what waits for a user.
     Drain(Key),
     /// End a session whose queue is full.
@@ -85,6 +88,8 @@ pub struct Router {
     /// Buffer for the stanza being sent on.
     pub(crate) scratch: Vec<u8>,
     pub(crate) last_mark: u64,
+    /// Number of the last message that several sessions got.
+    pub(crate) last_shared: u64,
     pub(crate) stopping: bool,
     pub(crate) stats: Stats,
 }
@@ -119,6 +124,7 @@ impl Router {
             later: VecDeque::new(),
             scratch: Vec::new(),
             last_mark: 0,
+            last_shared: 0,
             stopping: false,
             stats: Stats::default(),
         }
@@ -428,7 +434,7 @@ impl Router {
             self.stanza_to_user(key, header);
         } else if user.held.len() < HELD {
             let stanza = header.bytes().into();
-            let receipt = receipt.or_else(|| self.defer());
+            let receipt = receipt.or_else(|| self.defer(None));
             if let Some(user) = self.users.get_mut(key) {
                 user.held.push_back(Held::Stanza(stanza, receipt));
             }
@@ -485,15 +491,18 @@ impl Router {
     }
 
     /// The stanza being handled is not done when the event is: it counts once
-    /// the receipt is settled.
-    pub(crate) fn defer(&mut self) -> Option<Receipt> {
-        let receipt = self.current?;
+    /// the receipt is settled. `holder` is the session that it waits for.
+    pub(crate) fn defer(&mut self, holder: Option<Key>) -> Option<Receipt> {
+        let receipt = Receipt {
+            holder,
+            ..self.current?
+        };
         let management = self
             .sessions
             .get_mut(receipt.session)?
             .management
             .as_mut()?;
-        management.unhandled.push(receipt.number);
+        management.unhandled.push(receipt);
         Some(receipt)
     }
 

@@ -65,6 +65,7 @@ fn read_config(parameters: &Parameters) -> Config {
         queue_stanzas: parameters.get("QueueStanzas", default.queue_stanzas),
         queue_bytes: parameters.get("QueueBytes", default.queue_bytes),
         ack_request_ms: parameters.get("AckRequestMilliseconds", default.ack_request_ms),
+        hold_ms: parameters.get("HoldMilliseconds", default.hold_ms),
         ack_timeout_seconds: parameters.get("AckTimeoutSeconds", default.ack_timeout_seconds),
         unload_seconds: parameters.get("UnloadSeconds", default.unload_seconds),
         vcard_bytes: parameters.get("VCardBytes", default.vcard_bytes),

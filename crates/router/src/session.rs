@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::event::ConnectionId;
 use crate::slab::Key;
+use crate::unhandled::Unhandled;
+use crate::user::Receipt;
 
 /// Something that waits to go out on a congested connection.
 #[derive(Debug)]
@@ -76,10 +78,25 @@ impl Session {
 pub(crate) enum Copy {
     /// Nowhere.
     Only,
-    /// Other sessions of the user got it, too.
+    /// Other sessions of the user got it, too, or it matters to this one only.
     Shared,
-    /// In the database, under this sequence.
+    /// A message that other sessions of the user got, too, by its number.
+    Message(u64),
+    /// In the database, from where it came, under this sequence.
     Stored(i64),
+    /// In the database, under this sequence, since it waits for the client;
+    /// `shared` when other sessions of the user got it, too.
+    Kept { sequence: i64, shared: bool },
+}
+
+impl Copy {
+    /// The row in the database.
+    pub(crate) fn sequence(self) -> Option<i64> {
+        match self {
+            Self::Stored(sequence) | Self::Kept { sequence, .. } => Some(sequence),
+            Self::Only | Self::Shared | Self::Message(_) => None,
+        }
+    }
 }
 
 /// A stanza that the client has not acknowledged.
@@ -87,15 +104,8 @@ pub(crate) enum Copy {
 pub(crate) struct Unacked {
     pub(crate) stanza: Box<[u8]>,
     pub(crate) copy: Copy,
-}
-
-impl Unacked {
-    pub(crate) fn stored(&self) -> Option<i64> {
-        match self.copy {
-            Copy::Stored(sequence) => Some(sequence),
-            Copy::Only | Copy::Shared => None,
-        }
-    }
+    /// What its sender's count waits for.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// Stream management (XEP-0198) of a session.
@@ -107,23 +117,24 @@ pub(crate) struct Management {
     /// Stanzas received since it was enabled, modulo 2^32.
     pub(crate) received: u32,
     /// Of those, the ones not handled yet.
-    pub(crate) unhandled: Vec<u32>,
-    /// The client asked for an answer that unhandled stanzas hold back.
-    pub(crate) answer_owed: bool,
+    pub(crate) unhandled: Unhandled,
+    /// The client asked when it had sent this many, and was told fewer.
+    pub(crate) answer_owed: Option<u32>,
     /// Count of the last acknowledged stanza, modulo 2^32.
     pub(crate) acked: u32,
     /// What follows it.
     pub(crate) unacked: VecDeque<Unacked>,
-    /// Bytes in `unacked`, without stored messages.
+    /// Bytes in `unacked`, without messages that came from the database.
     pub(crate) bytes: usize,
-    /// Stored messages in `unacked`.
+    /// Messages in `unacked` that came from the database.
     pub(crate) stored: usize,
     /// How many of `unacked` were written on this connection.
     pub(crate) written: usize,
-    /// An acknowledgement was asked for and has not come.
-    pub(crate) asked: bool,
-    /// When a timer is due: to ask, to give the connection up, or to end the
-    /// session, by the state it is in.
+    /// An acknowledgement was asked for and has not come: when the connection
+    /// is given up.
+    pub(crate) asked: Option<u64>,
+    /// When a timer is due: to ask, to store what is not acknowledged, to give
+    /// the connection up, or to end the session, by the state it is in.
     pub(crate) due: Option<u64>,
     /// A resumption that waits for unhandled stanzas: connection and its h.
     pub(crate) resuming: Option<(ConnectionId, u32)>,
@@ -133,14 +144,15 @@ impl Management {
     /// The count to tell the client: everything before the first stanza that
     /// is not handled.
     pub(crate) fn handled(&self) -> u32 {
-        // Counts wrap, so "first" is the one farthest behind.
         self.unhandled
-            .iter()
-            .map(|number| self.received.wrapping_sub(*number))
-            .max()
-            .map_or(self.received, |behind| {
-                self.received.wrapping_sub(behind).wrapping_sub(1)
-            })
+            .first()
+            .map_or(self.received, |number| number.wrapping_sub(1))
+    }
+
+    /// Whether everything up to a count is handled.
+    pub(crate) fn handled_to(&self, count: u32) -> bool {
+        // Counts wrap: what is still to be handled is at most what followed.
+        self.received.wrapping_sub(self.handled()) <= self.received.wrapping_sub(count)
     }
 
     /// Takes the client's count. Returns what is acknowledged by it, or how
@@ -155,9 +167,9 @@ impl Management {
         self.written = self.written.saturating_sub(number);
         let done: Vec<_> = self.unacked.drain(..number).collect();
         for unacked in &done {
-            match unacked.stored() {
-                Some(_) => self.stored -= 1,
-                None => self.bytes -= unacked.stanza.len(),
+            match unacked.copy {
+                Copy::Stored(_) => self.stored -= 1,
+                _ => self.bytes -= unacked.stanza.len(),
             }
         }
         if self.unacked.is_empty() {
@@ -179,6 +191,7 @@ mod tests {
                 .map(|_| Unacked {
                     stanza: Box::default(),
                     copy: Copy::Only,
+                    receipt: None,
                 })
                 .collect(),
             ..Management::default()
@@ -200,10 +213,16 @@ mod tests {
         let mut management = with(0, 0);
         management.received = 2;
         assert_eq!(management.handled(), 2);
+        let receipt = |number| Receipt {
+            session: Key::from_u64(0),
+            number,
+            holder: None,
+        };
         // Numbers 0xffffffff, 0 and 1 came before number 2.
-        management.unhandled = vec![1, u32::MAX];
+        management.unhandled.push(receipt(1));
+        management.unhandled.push(receipt(u32::MAX));
         assert_eq!(management.handled(), u32::MAX - 1);
-        management.unhandled = vec![1];
+        management.unhandled.remove(receipt(u32::MAX));
         assert_eq!(management.handled(), 0);
     }
 }

@@ -189,7 +189,7 @@ impl Router {
             Err(failure) => {
                 tracing::error!(user = name, %failure, "A user's rows could not be written.");
                 for effect in effects {
-                    self.cancel_effect(effect);
+                    self.cancel_effect(key, effect);
                 }
                 self.reload(key);
             }
@@ -245,7 +245,7 @@ impl Router {
             match step {
                 Step::Write(_, effects) => {
                     for effect in effects {
-                        self.cancel_effect(effect);
+                        self.cancel_effect(key, effect);
                     }
                 }
                 Step::Offline => {}
@@ -268,11 +268,17 @@ impl Router {
             Effect::Withdraw(to) => self.withdraw(key, &to),
             Effect::Probe(contact) => self.probe_for_all(key, &contact),
             Effect::Stored(_) => self.stats.stored += 1,
+            Effect::Kept { receipts, .. } => {
+                self.stats.stored += 1;
+                for receipt in receipts {
+                    self.settle(Some(receipt));
+                }
+            }
             Effect::Settle(receipt) => self.settle(Some(receipt)),
         }
     }
 
-    fn cancel_effect(&mut self, effect: Effect) {
+    fn cancel_effect(&mut self, key: Key, effect: Effect) {
         match effect {
             Effect::Reply {
                 session, request, ..
@@ -296,6 +302,11 @@ impl Router {
                     self.bounce(&header, StanzaError::InternalServerError, UNSTORED);
                 }
             }
+            Effect::Kept {
+                sequence,
+                stanza,
+                receipts,
+            } => self.unkept(key, sequence, stanza, receipts),
             Effect::Settle(receipt) => self.settle(Some(receipt)),
             Effect::PushRoster(_)
             | Effect::PushBlocks(_)
@@ -347,19 +358,15 @@ impl Router {
         let Some(management) = session.management.as_mut() else {
             return;
         };
-        if let Some(at) = management
-            .unhandled
-            .iter()
-            .position(|number| *number == receipt.number)
+        management.unhandled.remove(receipt);
+        if management.unhandled.is_empty()
+            && let Some((connection, count)) = management.resuming.take()
         {
-            management.unhandled.swap_remove(at);
-        }
-        if !management.unhandled.is_empty() {
-            return;
-        }
-        if let Some((connection, count)) = management.resuming.take() {
             self.resume(receipt.session, connection, count);
-        } else if std::mem::take(&mut management.answer_owed) {
+        } else if management
+            .answer_owed
+            .is_some_and(|asked| management.handled_to(asked))
+        {
             self.answer(receipt.session);
         }
     }

@@ -126,7 +126,7 @@ impl Router {
         if writes.is_empty() && effects.is_empty() {
             return;
         }
-        if let Some(receipt) = self.defer() {
+        if let Some(receipt) = self.defer(None) {
             effects.push(Effect::Settle(receipt));
         }
         self.commit(user, writes, effects);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::ConnectionId;
-use crate::rows::{RosterRow, UserRows, Write};
+use crate::rows::{OfflineRow, RosterRow, UserRows, Write};
 use crate::slab::Key;
 
 /// Something that waits until its user can be looked at.
@@ -22,8 +22,12 @@ pub(crate) enum Held {
 /// A received stanza that counts as handled only when this is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
+    /// The session that sent it.
     pub(crate) session: Key,
+    /// Its count there.
     pub(crate) number: u32,
+    /// The session that has it and has not acknowledged it.
+    pub(crate) holder: Option<Key>,
 }
 
 /// What is to happen when a write is durable.
@@ -52,6 +56,12 @@ pub(crate) enum Effect {
     Probe(Box<str>),
     /// A message was stored; bounce it if that failed.
     Stored(Box<[u8]>),
+    /// A message that sessions have was stored, too: it is handled.
+    Kept {
+        sequence: i64,
+        stanza: Box<[u8]>,
+        receipts: Vec<Receipt>,
+    },
     /// The stanza is handled.
     Settle(Receipt),
 }
@@ -127,6 +137,18 @@ impl Data {
             last_sequence: offline.back().map_or(0, |(sequence, _)| *sequence),
             offline,
             in_delivery: Vec::new(),
+        }
+    }
+
+    /// A new row for a message.
+    pub(crate) fn add(&mut self, stanza: Box<str>, stamp: &str) -> OfflineRow {
+        self.last_sequence += 1;
+        self.offline.push_back((self.last_sequence, stanza.len()));
+        self.offline_bytes += stanza.len();
+        OfflineRow {
+            sequence: self.last_sequence,
+            stanza,
+            stamp: stamp.into(),
         }
     }
 

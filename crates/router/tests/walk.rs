@@ -32,7 +32,11 @@ struct Client {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Send { from: usize, to: usize, bare: bool },
+    Send {
+        from: usize,
+        to: usize,
+        bare: bool,
+    },
     Lose(usize),
     Return(usize),
     Leave(usize),
@@ -41,6 +45,12 @@ enum Step {
     Wait(u64),
     Database(bool),
     Congest(usize, bool),
+    /// The router dies; what it wrote last is stored or not.
+    Crash(bool),
+}
+
+fn step_or_crash() -> impl Strategy<Value = Step> {
+    prop_oneof![30 => step(), 1 => any::<bool>().prop_map(Step::Crash)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -65,6 +75,9 @@ struct Walk {
     /// For each pair, what was handed to the sender's client to send.
     sent: BTreeMap<(usize, usize), Vec<u32>>,
     got: BTreeMap<(usize, usize), Vec<u32>>,
+    /// The router dies in this walk. Clients then send again what was not
+    /// acknowledged, and may get again what they have.
+    crashes: bool,
 }
 
 fn name(who: usize) -> String {
@@ -72,7 +85,7 @@ fn name(who: usize) -> String {
 }
 
 impl Walk {
-    fn new() -> Self {
+    fn new(crashes: bool) -> Self {
         let mut world = World::new();
         for user in NAMES {
             world.users.insert(user.into(), world::Rows::default());
@@ -83,6 +96,7 @@ impl Walk {
             next: 0,
             sent: BTreeMap::new(),
             got: BTreeMap::new(),
+            crashes,
         }
     }
 
@@ -191,7 +205,13 @@ impl Walk {
         self.world
             .send(&name, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
         self.world.send(&name, "<presence/>");
-        self.clients[who].unacked.clear();
+        if self.crashes {
+            for xml in self.clients[who].unacked.clone() {
+                self.world.send(&name, &xml);
+            }
+        } else {
+            self.clients[who].unacked.clear();
+        }
         self.read();
     }
 
@@ -261,7 +281,7 @@ impl Walk {
                     let told = client.told == client.received;
                     !client.up && (!client.unacked.is_empty() || !told)
                 });
-                if !doubtful {
+                if self.crashes || !doubtful {
                     // Clients answer meanwhile.
                     let end = self.world.now.monotonic + milliseconds;
                     while !self.world.tick(end) {
@@ -273,6 +293,13 @@ impl Walk {
                 self.world.database = if up { Database::Up } else { Database::Slow };
                 if up {
                     self.world.settle();
+                }
+            }
+            Step::Crash(requests) => {
+                self.read();
+                self.world.crash(requests);
+                for client in &mut self.clients {
+                    client.up = false;
                 }
             }
             Step::Congest(who, on) => {
@@ -326,7 +353,7 @@ proptest! {
 
     #[test]
     fn no_message_is_lost_or_comes_twice(steps in proptest::collection::vec(step(), 1..80)) {
-        let mut walk = Walk::new();
+        let mut walk = Walk::new(false);
         for who in 0..NAMES.len() {
             walk.come(who);
         }
@@ -338,6 +365,28 @@ proptest! {
         for user in NAMES {
             let left = walk.world.users[user].offline.len();
             prop_assert_eq!(left, 0, "{} has messages left", user);
+        }
+    }
+
+    #[test]
+    fn the_death_of_the_router_loses_nothing_that_it_acknowledged(
+        steps in proptest::collection::vec(step_or_crash(), 1..80),
+    ) {
+        let mut walk = Walk::new(true);
+        for who in 0..NAMES.len() {
+            walk.come(who);
+        }
+        for step in &steps {
+            walk.step(step);
+        }
+        walk.end();
+        for (pair, sent) in &walk.sent {
+            // What was not acknowledged was sent again, so all of it arrives;
+            // a duplicate is known by its id.
+            let mut got = walk.got.remove(pair).unwrap_or_default();
+            let mut seen = std::collections::BTreeSet::new();
+            got.retain(|number| seen.insert(*number));
+            prop_assert_eq!(&got, sent, "{:?}", pair);
         }
     }
 }

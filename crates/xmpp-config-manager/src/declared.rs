@@ -64,6 +64,7 @@ pub const DECLARED: &[Declared] = &[
     hot(ROUTER, "QueueStanzas", "1000", "Most stanzas that wait for a client."),
     hot(ROUTER, "QueueBytes", "4194304", "Most bytes of stanzas that wait for a client."),
     hot(ROUTER, "AckRequestMilliseconds", "1000", "After how long a client is asked to acknowledge."),
+    hot(ROUTER, "HoldMilliseconds", "2000", "How long a message then waits for the recipient's acknowledgement before it is stored, so that its sender's can be given."),
     hot(ROUTER, "AckTimeoutSeconds", "60", "How long a client may take to acknowledge before its connection counts as dead."),
     hot(ROUTER, "UnloadSeconds", "120", "After how long the data of an idle user leaves memory."),
     hot(ROUTER, "VCardBytes", "131072", "Largest vCard."),

@@ -37,6 +37,8 @@ pub enum Database {
     Slow,
     /// Requests fail.
     Broken,
+    /// Reads work, writes fail.
+    Full,
 }
 
 /// What a client receives.
@@ -104,6 +106,38 @@ impl World {
         }
     }
 
+    /// The router is killed and starts anew: what is stored is all there is.
+    /// Requests on their way to the database are carried out or not.
+    pub fn crash(&mut self, requests: bool) {
+        if requests {
+            while let Some(request) = self.waiting.pop_front() {
+                if let StoreRequest::Write { user, writes } = request {
+                    let rows = self.users.entry(user.to_string()).or_default();
+                    for write in writes {
+                        apply(rows, write);
+                    }
+                }
+            }
+        }
+        self.waiting.clear();
+        self.actions = Actions::default();
+        for client in self.clients.values_mut() {
+            client.closed = true;
+            client.got.clear();
+        }
+        let mut count = self.now.monotonic;
+        let random = Box::new(move || {
+            count += 1;
+            count
+        });
+        self.router = Router::new(DOMAIN, self.config.clone(), random, self.now);
+        self.link += 1;
+        self.event(Event::LinkUp {
+            link: self.link,
+            component: "test".into(),
+        });
+    }
+
     pub fn event(&mut self, event: Event) {
         self.router.handle(event, self.now, &mut self.actions);
         self.carry_out();
@@ -156,7 +190,7 @@ impl World {
                 Event::Loaded { user, rows }
             }
             StoreRequest::Write { user, writes } => {
-                if broken {
+                if broken || self.database == Database::Full {
                     let result = Err(failure());
                     Event::Written { user, result }
                 } else {

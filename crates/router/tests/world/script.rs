@@ -124,11 +124,13 @@ fn step(world: &mut World, line: &str) -> Result<(), String> {
         ("lost", [name]) => world.closed(name, false),
         ("left", [name]) => world.closed(name, true),
         ("link-down", []) => world.link_down(),
+        ("crash", []) => world.crash(true),
         ("wait", [seconds]) => {
             let seconds: f64 = seconds.parse().map_err(|_| "no number")?;
             world.wait((seconds * 1000.0) as u64);
         }
         ("database", ["slow"]) => world.database = Database::Slow,
+        ("database", ["full"]) => world.database = Database::Full,
         ("database", ["broken"]) => world.database = Database::Broken,
         ("database", ["up"]) => {
             world.database = Database::Up;

@@ -1,0 +1,240 @@
+//! Messages that wait for a client are stored, too, so that nothing that a
+//! sender was told to be handled is lost with the router's memory.
+//!
+//! A message to a client with stream management holds its sender's count back
+//! until the client has acknowledged it. Where that takes too long it is
+//! stored instead: when the client's connection is gone, when it comes while
+//! there is none, when the client does not acknowledge in time, and when its
+//! sender resumes and has to be told a count. The row goes when the client
+//! has acknowledged.
+
+use std::collections::{HashMap, HashSet};
+
+use xmpp::{Header, Rewrite};
+
+use crate::message;
+use crate::router::{Later, Router};
+use crate::rows::Write;
+use crate::session::{Copy, Unacked};
+use crate::slab::Key;
+use crate::stanza;
+use crate::user::{Effect, Receipt};
+
+/// Largest message that the database stores.
+pub(crate) const STORED: usize = 256 << 10;
+
+impl Router {
+    /// Stores the messages that a session has not acknowledged and that are
+    /// not stored yet.
+    pub(crate) fn keep(&mut self, key: Key) {
+        self.keep_from(key, 0);
+    }
+
+    /// Stores what came for a session without a connection since the last
+    /// message that was stored for it.
+    pub(crate) fn keep_newest(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        if session.connection.is_some() || self.config.offline_messages == 0 {
+            return;
+        }
+        let from = session
+            .management
+            .as_ref()
+            .and_then(|management| {
+                let stored = |unacked: &Unacked| unacked.copy.sequence().is_some();
+                management.unacked.iter().rposition(stored)
+            })
+            .map_or(0, |at| at + 1);
+        self.keep_from(key, from);
+    }
+
+    fn keep_from(&mut self, key: Key, from: usize) {
+        let stamp = stanza::stamp(self.now.unix);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let owner = session.user;
+        let Some(user) = self.users.get_mut(owner) else {
+            return;
+        };
+        let loading = user.busy && user.journal.is_none();
+        let Some(data) = user.data.as_mut().filter(|_| !loading) else {
+            // The rows are being read; the sender's count waits.
+            return;
+        };
+        let bare = session.bare().to_owned();
+        let Some(management) = session.management.as_mut() else {
+            return;
+        };
+        let mut writes = Vec::new();
+        let mut effects = Vec::new();
+        let mut settled: Vec<Receipt> = Vec::new();
+        let mut shared = HashMap::new();
+        for unacked in management.unacked.iter_mut().skip(from) {
+            let number = match unacked.copy {
+                Copy::Only => None,
+                Copy::Message(number) => Some(number),
+                Copy::Shared | Copy::Stored(_) | Copy::Kept { .. } => continue,
+            };
+            let Some(stanza) = storable(&unacked.stanza, &bare) else {
+                // Never stored, so there is nothing that its sender waits for.
+                settled.extend(unacked.receipt.take());
+                continue;
+            };
+            let row = data.add(stanza, &stamp);
+            let sequence = row.sequence;
+            data.in_delivery.push(sequence);
+            unacked.copy = Copy::Kept {
+                sequence,
+                shared: number.is_some(),
+            };
+            if let Some(number) = number {
+                shared.insert(number, effects.len());
+            }
+            effects.push(Effect::Kept {
+                sequence,
+                stanza: unacked.stanza.clone(),
+                receipts: unacked.receipt.take().into_iter().collect(),
+            });
+            writes.push(Write::Offline(row));
+        }
+        if !shared.is_empty() {
+            self.share_rows(owner, &shared, &mut effects);
+        }
+        for receipt in settled {
+            self.settle(Some(receipt));
+        }
+        if !writes.is_empty() {
+            self.commit(owner, writes, effects);
+        }
+    }
+
+    /// Copies of a stored message in the user's other sessions are copies of
+    /// the same row.
+    fn share_rows(&mut self, user: Key, rows: &HashMap<u64, usize>, effects: &mut [Effect]) {
+        let mut at = 0;
+        while let Some(other) = self.session_at(user, at) {
+            at += 1;
+            for unacked in self.unacked_mut(other) {
+                if let Copy::Message(number) = unacked.copy
+                    && let Some(Effect::Kept {
+                        sequence, receipts, ..
+                    }) = rows.get(&number).and_then(|row| effects.get_mut(*row))
+                {
+                    unacked.copy = Copy::Kept {
+                        sequence: *sequence,
+                        shared: true,
+                    };
+                    receipts.extend(unacked.receipt.take());
+                }
+            }
+        }
+    }
+
+    fn unacked_mut(&mut self, key: Key) -> impl Iterator<Item = &mut Unacked> {
+        self.sessions
+            .get_mut(key)
+            .and_then(|session| session.management.as_mut())
+            .into_iter()
+            .flat_map(|management| management.unacked.iter_mut())
+    }
+
+    /// A message that waits for a client could not be stored: it is in memory
+    /// only, as before.
+    pub(crate) fn unkept(
+        &mut self,
+        user: Key,
+        sequence: i64,
+        stanza: Box<[u8]>,
+        mut receipts: Vec<Receipt>,
+    ) {
+        self.last_shared += 1;
+        let number = self.last_shared;
+        let mut found = false;
+        let mut at = 0;
+        while let Some(key) = self.session_at(user, at) {
+            at += 1;
+            for unacked in self.unacked_mut(key) {
+                if let Copy::Kept {
+                    sequence: known,
+                    shared,
+                } = unacked.copy
+                    && known == sequence
+                {
+                    found = true;
+                    unacked.receipt = receipts.pop();
+                    unacked.copy = if shared {
+                        Copy::Message(number)
+                    } else {
+                        Copy::Only
+                    };
+                }
+            }
+        }
+        // Without a row a session that ended meanwhile left it nowhere; if
+        // the client has it, the row was forgotten.
+        let lost = !found
+            && self
+                .users
+                .get(user)
+                .and_then(|user| user.data.as_ref())
+                .is_some_and(|data| data.offline.iter().any(|(row, _)| *row == sequence));
+        if lost {
+            let undelivered = vec![(stanza, receipts.pop())];
+            self.later.push_back(Later::Reroute(user, undelivered));
+        }
+        for receipt in receipts {
+            self.settle(Some(receipt));
+        }
+    }
+
+    /// The client has these stanzas: their rows go, and so does what held
+    /// their senders' counts back.
+    pub(crate) fn received(&mut self, user: Key, done: Vec<Unacked>) {
+        let elsewhere = self.rows_elsewhere(user, done.iter().map(|unacked| unacked.copy));
+        let rows = done.iter().filter_map(|unacked| unacked.copy.sequence());
+        let rows: Vec<_> = rows.filter(|row| !elsewhere.contains(row)).collect();
+        for unacked in done {
+            self.settle(unacked.receipt);
+        }
+        self.read_by_client(user, rows.into_iter());
+    }
+
+    /// Rows that sessions of a user still wait for; only looked up when one of
+    /// the copies may be such a row.
+    pub(crate) fn rows_elsewhere(
+        &self,
+        user: Key,
+        mut copies: impl Iterator<Item = Copy>,
+    ) -> HashSet<i64> {
+        if !copies.any(|copy| matches!(copy, Copy::Kept { shared: true, .. })) {
+            return HashSet::new();
+        }
+        let Some(user) = self.users.get(user) else {
+            return HashSet::new();
+        };
+        user.sessions
+            .iter()
+            .filter_map(|key| self.sessions.get(*key)?.management.as_ref())
+            .flat_map(|management| &management.unacked)
+            .filter_map(|unacked| unacked.copy.sequence())
+            .collect()
+    }
+}
+
+/// The text of a message to store it for its user; `None` when it is none or
+/// is not to be stored.
+fn storable(stanza: &[u8], bare: &str) -> Option<Box<str>> {
+    let header = Header::parse(stanza).ok()?;
+    if header.name() != "message" || !message::is_kept(&header) {
+        return None;
+    }
+    let mut out = Vec::new();
+    header.write(&Rewrite::new().to(Some(bare)), &mut out);
+    if out.len() > STORED {
+        return None;
+    }
+    String::from_utf8(out).ok().map(Into::into)
+}
