@@ -97,7 +97,9 @@ async fn attend(
     // Whatever ends this ends the serving, too.
     let _guard = stop.clone().drop_guard();
     let heartbeat = context.heartbeat("database");
-    register(context, &Database::connect(socket)).await?;
+    let database = Database::connect(socket);
+    let mut registered = context.node().ok();
+    register(context, &database).await?;
     context.ready("Serves.");
     let mut clock = tokio::time::interval(Duration::from_secs(2));
     loop {
@@ -110,6 +112,12 @@ async fn attend(
             _ = clock.tick() => {
                 heartbeat.tick();
                 count(context, engine);
+                // `set network` gives a running node another name or address.
+                let node = context.node().ok();
+                if node != registered {
+                    register(context, &database).await?;
+                    registered = node;
+                }
             }
         }
     }

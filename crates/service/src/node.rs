@@ -1,4 +1,5 @@
-//! What a node knows about itself: `node.toml`, written once at set-up.
+//! What a node knows about itself: `node.toml`, written at set-up and by
+//! `set network`.
 
 use std::path::PathBuf;
 

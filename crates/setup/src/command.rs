@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use libsystemd::daemon::NotifyState;
 
 use crate::answers::Answers;
 use crate::apply::{Step, apply, forget};
@@ -42,7 +43,7 @@ pub fn run(words: &[&str]) -> ExitCode {
     let outcome = (|| match options.command {
         "unattended" => unattended(&options.place),
         "apply" => apply_file(&options.place, &options.answers()?),
-        "change-network" => change_network(&options.place, &mut Node),
+        "change-network" => change_network(&options.place, &mut Node).inspect_err(tell),
         "check" => check_file(&options.place, &options.answers()?),
         _ => bail!("{USAGE}"),
     })();
@@ -52,6 +53,16 @@ pub fn run(words: &[&str]) -> ExitCode {
             eprintln!("signalbox setup: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Gives systemd the reason as the unit's status, where the supervisor, which
+/// cannot read the journal, finds it.
+fn tell(error: &anyhow::Error) {
+    // A status is one line.
+    let text = format!("{error:#}").replace('\n', " ");
+    if let Err(error) = libsystemd::daemon::notify(false, &[NotifyState::Status(text)]) {
+        eprintln!("signalbox setup: the service manager cannot be told: {error}");
     }
 }
 

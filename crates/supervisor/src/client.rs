@@ -150,7 +150,8 @@ impl Client {
         self.0.clone().set_timezone(request).await.map(drop)
     }
 
-    /// Begins to change the network settings.
+    /// Changes the network settings; answers when they are applied, which takes
+    /// up to a minute. `FailedPrecondition`: nothing was changed, with the reason.
     pub async fn set_network(&self, change: NetworkChange) -> Result<(), Status> {
         let request = proto::SetNetworkRequest::from(change);
         self.0.clone().set_network(request).await.map(drop)

@@ -4,8 +4,9 @@
 //! the reasons for them (`view`); what an administrator asks is checked and
 //! becomes calls to systemd (`rules`); restarts that nobody asked for become
 //! alarms (`health`). These three are pure. `systemd` and `monitor` are the
-//! thin shell over D-Bus, `server` the interface for administration, whose
-//! other end is [`Client`].
+//! thin shell over D-Bus, `network` has changed network settings applied,
+//! `server` is the interface for administration, whose other end is
+//! [`Client`].
 
 mod caller;
 mod client;
@@ -14,6 +15,7 @@ mod files;
 mod fixture;
 mod health;
 mod monitor;
+mod network;
 mod proto;
 mod rules;
 mod serve;

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::caller::may_change;
 use crate::client::NetworkChange;
 use crate::monitor::Monitor;
+use crate::network::Applier;
 use crate::proto;
 use crate::proto::supervisor_server::{Supervisor, SupervisorServer};
 use crate::rules::{self, Plan, Refusal};
@@ -18,10 +19,10 @@ use crate::world::World;
 use catalogue::Catalogue;
 use service::uds;
 
-/// The root unit, set-up's, that applies what [`Monitor::files`] holds.
-const NETWORK_UNIT: &str = "signalbox-network-change.service";
-
-struct Server(Arc<Mutex<Monitor>>);
+struct Server {
+    monitor: Arc<Mutex<Monitor>>,
+    network: Applier,
+}
 
 /// Serves until the token is cancelled.
 pub(crate) async fn serve(
@@ -29,8 +30,10 @@ pub(crate) async fn serve(
     monitor: Arc<Mutex<Monitor>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let network = Applier::default();
+    let server = Server { monitor, network };
     tonic::transport::Server::builder()
-        .add_service(SupervisorServer::new(Server(monitor)))
+        .add_service(SupervisorServer::new(server))
         .serve_with_incoming_shutdown(uds::incoming(socket), stop.cancelled_owned())
         .await?;
     Ok(())
@@ -56,7 +59,7 @@ impl Server {
         subject: &str,
         plan: impl FnOnce(&Catalogue, &World) -> Result<Plan, Refusal>,
     ) -> Result<Vec<String>, Status> {
-        let done = self.0.lock().await.carry_out(plan).await;
+        let done = self.monitor.lock().await.carry_out(plan).await;
         match &done {
             Ok(also) => tracing::info!(user = caller, action, subject, ?also, "Done."),
             Err(error) => tracing::info!(user = caller, action, subject, "Not done: {error:#}"),
@@ -74,7 +77,7 @@ fn done(also: Vec<String>) -> Reply<proto::Done> {
 #[tonic::async_trait]
 impl Supervisor for Server {
     async fn list(&self, _: Request<proto::ListRequest>) -> Reply<proto::ListReply> {
-        let views = self.0.lock().await.views().map_err(status)?;
+        let views = self.monitor.lock().await.views().map_err(status)?;
         let services = views.into_iter().map(proto::Service::from).collect();
         Ok(Response::new(proto::ListReply { services }))
     }
@@ -142,7 +145,7 @@ impl Supervisor for Server {
     ) -> Reply<proto::Done> {
         let caller = may_change(request.extensions())?;
         let request = request.into_inner();
-        let mut monitor = self.0.lock().await;
+        let mut monitor = self.monitor.lock().await;
         let found = rules::find(&monitor.catalogue, &request.id);
         let id = found.map_err(|refusal| status(refusal.into()))?.id.clone();
         let chosen = monitor.files.choose(&id, request.on);
@@ -155,7 +158,7 @@ impl Supervisor for Server {
     async fn reboot(&self, request: Request<proto::RebootRequest>) -> Reply<proto::Done> {
         let caller = may_change(request.extensions())?;
         tracing::warn!(user = %caller, "The node restarts by command.");
-        let systemd = self.0.lock().await.systemd.clone();
+        let systemd = self.monitor.lock().await.systemd.clone();
         systemd.reboot().await.map_err(status)?;
         done(Vec::new())
     }
@@ -163,7 +166,7 @@ impl Supervisor for Server {
     async fn power_off(&self, request: Request<proto::PowerOffRequest>) -> Reply<proto::Done> {
         let caller = may_change(request.extensions())?;
         tracing::warn!(user = %caller, "The node shuts down by command.");
-        let systemd = self.0.lock().await.systemd.clone();
+        let systemd = self.monitor.lock().await.systemd.clone();
         systemd.power_off().await.map_err(status)?;
         done(Vec::new())
     }
@@ -175,7 +178,7 @@ impl Supervisor for Server {
         let caller = may_change(request.extensions())?;
         let zone = request.into_inner().zone;
         check_zone(&zone).map_err(Status::invalid_argument)?;
-        let systemd = self.0.lock().await.systemd.clone();
+        let systemd = self.monitor.lock().await.systemd.clone();
         systemd.set_timezone(&zone).await.map_err(status)?;
         tracing::info!(user = %caller, %zone, "The time zone was set.");
         done(Vec::new())
@@ -184,12 +187,18 @@ impl Supervisor for Server {
     async fn set_network(&self, request: Request<proto::SetNetworkRequest>) -> Reply<proto::Done> {
         let caller = may_change(request.extensions())?;
         let change = NetworkChange::from(request.into_inner());
-        let text = toml::to_string(&change).map_err(|error| status(error.into()))?;
-        let monitor = self.0.lock().await;
-        let left = monitor.files.network_change(&text);
-        left.map_err(|error| status(error.into()))?;
-        monitor.systemd.start(NETWORK_UNIT).await.map_err(status)?;
+        let monitor = self.monitor.lock().await;
+        let (files, systemd) = (monitor.files.clone(), monitor.systemd.clone());
+        drop(monitor);
         tracing::info!(user = %caller, ?change, "The network settings change.");
+        let applied = self.network.apply(change, files, systemd).await;
+        match &applied {
+            Ok(()) => tracing::info!(user = %caller, "The network settings were changed."),
+            Err(error) => {
+                tracing::warn!(user = %caller, "The network settings were not changed: {error:#}");
+            }
+        }
+        applied.map_err(status)?;
         done(Vec::new())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
@@ -180,6 +180,30 @@ impl Systemd {
 
     pub(crate) async fn restart(&self, unit: &str) -> anyhow::Result<()> {
         self.job("RestartUnit", unit).await
+    }
+
+    /// Starts a unit and waits until the job has left the queue. Answers
+    /// systemd's word for how it ended: `done`, `failed`, `timeout` and so on.
+    pub(crate) async fn start_and_wait(&self, unit: &str) -> anyhow::Result<String> {
+        let rule = MatchRule::builder()
+            .msg_type(zbus::message::Type::Signal)
+            .sender(SYSTEMD)
+            .interface(MANAGER)
+            .member("JobRemoved")
+            .build()?;
+        let depth = std::num::NonZeroUsize::new(1024);
+        // Listens before it asks: a short job has ended before the answer is here.
+        let mut ended = MessageStream::for_match_rule(rule, &self.0, depth).await?;
+        let job: OwnedObjectPath = self.manager("StartUnit", &(unit, "replace")).await?;
+        while let Some(message) = ended.next().await {
+            let message = message?;
+            let (_, path, _, result): (u32, OwnedObjectPath, String, String) =
+                message.body().deserialize()?;
+            if path == job {
+                return Ok(result);
+            }
+        }
+        bail!("the connection to the system bus was lost while {unit} ran")
     }
 
     async fn job(&self, method: &str, unit: &str) -> anyhow::Result<()> {

@@ -237,6 +237,8 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
                 shared.tell();
             }
             event = nodes.next() => {
+                // Not the name at the start: `set network hostname` may have changed it.
+                let node = ctx.node()?;
                 match event {
                     WatchEvent::Snapshot(rows) => {
                         for row in &rows {
