@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -28,9 +30,16 @@ def command(one: Node, words: list[str], *, user: str | None = None, terminal: b
     return [*line, "--", *words], unit
 
 
-def stop(one: Node, unit: str) -> None:
-    """Stop a unit that an interrupted command left behind."""
-    subprocess.run([*lab_node.enter(one), "systemctl", "stop", unit], capture_output=True, check=False)
+def end(one: Node, process: subprocess.Popen, unit: str) -> None:
+    """End a command that was interrupted.
+
+    Its unit is stopped until systemd-run, which waits for the unit, has ended: a systemd-run that is just starting has
+    no unit yet to be stopped, and would make one behind the back of whoever killed it.
+    """
+    while process.poll() is None and lab_node.leader(one):
+        subprocess.run([*lab_node.enter(one), "systemctl", "stop", unit], capture_output=True, check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
 
 
 def reopenable_standard_input() -> tuple[int, subprocess.Popen | None]:
@@ -51,21 +60,16 @@ def run(one: Node, words: list[str], *, user: str | None = None) -> int:
     line, unit = command(one, words, user=user, terminal=terminal)
     standard_input, relay = (0, None) if terminal or not user else reopenable_standard_input()
     try:
-        return subprocess.run(line, stdin=standard_input, check=False).returncode
-    except KeyboardInterrupt:
-        stop(one, unit)
-        raise
+        # Control-C is for us alone, and not before we know what to end: what is blocked here stays blocked there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        process = subprocess.Popen(line, stdin=standard_input)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            return process.wait()
+        except KeyboardInterrupt:
+            end(one, process, unit)
+            raise
     finally:
         if relay:
             relay.kill()
             relay.wait()
-
-
-def output(one: Node, words: list[str], *, user: str | None = None, seconds: float = 60) -> subprocess.CompletedProcess:
-    """Run a command in the node with no input and its output captured."""
-    line, unit = command(one, words, user=user)
-    try:
-        return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False)
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        stop(one, unit)
-        raise

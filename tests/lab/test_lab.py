@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 from node import LAB, REPOSITORY, eventually
@@ -77,13 +79,48 @@ def test_a_command_in_a_node_has_the_nodes_capabilities_only(node):
     assert os.stat("/proc/self").st_ctime - before < 60
 
 
-def test_an_interrupted_command_leaves_nothing_running(lab, node):
+def sleeping(node) -> bool:
+    """Whether the command of the next two tests is there, or something that is about to start it."""
+    return any(line.endswith("sleep 86399") for line in node.run("ps", "-ewwo", "args").splitlines())
+
+
+def children(pid: int) -> list[int]:
+    """The child processes of a process."""
+    try:
+        return [int(word) for word in open(f"/proc/{pid}/task/{pid}/children", encoding="ascii").read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+@pytest.fixture
+def running(node):
+    """A command in a node that does not end by itself."""
+    with subprocess.Popen([LAB, "exec", node.name, "--", "sleep", "86399"], stdin=subprocess.DEVNULL) as running:
+        yield running
+        running.kill()
+
+
+def test_an_interrupted_command_leaves_nothing_running(node, running):
     """Control-C ends the command in the node as well."""
-    running = subprocess.Popen([LAB, "exec", node.name, "--", "sleep", "86399"], stdin=subprocess.DEVNULL)
-    eventually("the command runs", lambda: "86399" in node.run("ps", "-eo", "args"))
+    eventually("the command runs", lambda: sleeping(node))
     running.send_signal(signal.SIGINT)
     assert running.wait(20) == 130
-    eventually("the command has ended", lambda: "sleep 86399" not in node.run("ps", "-eo", "args"))
+    assert not sleeping(node)
+
+
+def test_a_command_interrupted_while_it_starts_leaves_nothing_running(node, running):
+    """What enters the node has begun, is held up, and has not asked for the command yet."""
+    (outside, inside), = eventually("the node is entered", lambda: [(one, two) for one in children(running.pid) for two in children(one)], every=0)
+    os.kill(inside, signal.SIGSTOP)
+    running.send_signal(signal.SIGINT)
+    # Time enough to believe that all is done, and then it goes on.
+    time.sleep(1)
+    for half in (outside, inside):  # nsenter stops with its child
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(half, signal.SIGCONT)
+    assert running.wait(20) == 130
+    time.sleep(1)
+    assert not sleeping(node)
 
 
 def test_nodes_reach_each_other_and_the_host_but_nothing_else(lab, node, second):
