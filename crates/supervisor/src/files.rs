@@ -126,7 +126,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// What an administrator chose must survive a power cut.
-fn sync(folder: &Path) -> Result<()> {
+pub(crate) fn sync(folder: &Path) -> Result<()> {
     File::open(folder)?.sync_all()
 }
 

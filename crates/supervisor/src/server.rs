@@ -1,5 +1,6 @@
 //! The interface for administration.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::UnixListener;
@@ -9,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::caller::may_change;
 use crate::client::NetworkChange;
+use crate::files;
 use crate::monitor::Monitor;
 use crate::network::Applier;
 use crate::proto;
@@ -180,6 +182,8 @@ impl Supervisor for Server {
         check_zone(&zone).map_err(Status::invalid_argument)?;
         let systemd = self.monitor.lock().await.systemd.clone();
         systemd.set_timezone(&zone).await.map_err(status)?;
+        // timedated leaves it to the kernel when its link reaches the disk.
+        files::sync(Path::new("/etc")).map_err(|error| status(error.into()))?;
         tracing::info!(user = %caller, %zone, "The time zone was set.");
         done(Vec::new())
     }
@@ -211,7 +215,7 @@ fn check_zone(zone: &str) -> Result<(), String> {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "_-+".contains(c))
     };
-    let path = std::path::Path::new("/usr/share/zoneinfo").join(zone);
+    let path = Path::new("/usr/share/zoneinfo").join(zone);
     if zone.split('/').all(plain) && path.is_file() {
         Ok(())
     } else {
