@@ -17,7 +17,7 @@ class JavaScript:
     """Runs node/client.mjs and keeps what it tells."""
 
     def __init__(self, node, user: str, password: str, *, resource: str = "js", direct_tls: bool = False):
-        self.service = f"xmpps://{node.address}:5223" if direct_tls else f"xmpp://{node.address}:5222"
+        self.service = f"xmpps://{node.address}:{node.xmpps}" if direct_tls else f"xmpp://{node.address}:{node.xmpp}"
         self.arguments = [self.service, node.domain, user, password, resource]
         self.bare = f"{user}@{node.domain}"
         self.full = f"{self.bare}/{resource}"

@@ -36,7 +36,7 @@ class Slix(slixmpp.ClientXMPP):
         self.enable_direct_tls, self.enable_starttls, self.enable_plaintext = direct_tls, not direct_tls, plain
         # What others may do without being asked is for the tests to say.
         self.auto_authorize = self.auto_subscribe = None
-        self.place = (node.address, 5223 if direct_tls else 5222)
+        self.place = (node.address, node.xmpps if direct_tls else node.xmpp)
         self.texts: list[tuple[str, str]] = []
         self.messages: list[slixmpp.Message] = []
         self.presences: list[slixmpp.Presence] = []

@@ -18,7 +18,7 @@ class Wire:
     def __init__(self, node, *, direct_tls: bool = False, port: int | None = None):
         self.domain = node.domain
         self.context = ssl.create_default_context(cafile=node.ca)
-        self.socket = socket.create_connection((node.address, port or (5223 if direct_tls else 5222)), timeout=10)
+        self.socket = socket.create_connection((node.address, port or (node.xmpps if direct_tls else node.xmpp)), timeout=10)
         self.heard = b""
         self.open = True
         if direct_tls:

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "clients"))
-
-from node import Lab, Person  # noqa: E402
+from node import Lab, Person
 
 
 @pytest.fixture(scope="session")

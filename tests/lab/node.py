@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import functools
 import json
 import subprocess
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from javascript import JavaScript
-from slix import Slix
-from wire import Wire
+from person import Person, eventually, online, scene
+
+__all__ = ["Lab", "Node", "Person", "eventually", "online", "scene"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAB = REPOSITORY / "scripts/lab"
-
-
-def eventually(what: str, look, seconds: float = 30, every: float = 0.1):
-    """Call `look` until it returns something true, and return that. `what` is said when it never does."""
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = look()
-        if seen:
-            return seen
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds} s still not: {what} (last seen: {seen!r})")
-        time.sleep(every)
 
 
 class Lab:
@@ -62,6 +45,8 @@ class Lab:
 
 class Node:
     """One node of the lab."""
+
+    xmpp, xmpps = 5222, 5223
 
     def __init__(self, lab: Lab, name: str):
         self.lab = lab
@@ -152,54 +137,3 @@ class Node:
     def settle(self, seconds: float = 60) -> None:
         """Wait until everything is up."""
         eventually("everything is up", self.all_up, seconds)
-
-
-@dataclass
-class Person:
-    """A user of a node, and how to be that user."""
-
-    node: Node
-    user: str
-    password: str
-
-    @property
-    def jid(self) -> str:
-        """The bare address."""
-        return f"{self.user}@{self.node.domain}"
-
-    def slix(self, **options) -> Slix:
-        """As that person with slixmpp."""
-        return Slix(self.node, self.user, options.pop("password", self.password), **options)
-
-    def javascript(self, **options) -> JavaScript:
-        """As that person with @xmpp/client."""
-        return JavaScript(self.node, self.user, options.pop("password", self.password), **options)
-
-    def wire(self, **options) -> Wire:
-        """A bare connection to the person's node."""
-        return Wire(self.node, **options)
-
-
-@contextlib.asynccontextmanager
-async def online(*clients, presence: bool = True):
-    """Sign all of them in, and all out again."""
-    try:
-        for client in clients:
-            await client.sign_in(presence=presence)
-        yield clients
-    finally:
-        for client in clients:
-            await client.sign_out()
-
-
-def scene(seconds: float = 90):
-    """Make a test of an async function; it must end in time."""
-    def decorate(function):
-        @functools.wraps(function)
-        def test(**fixtures):
-            async def bounded():
-                async with asyncio.timeout(seconds):
-                    await function(**fixtures)
-            asyncio.run(bounded())
-        return test
-    return decorate
