@@ -167,14 +167,20 @@ class Machine:
         os.kill(number, signal.SIGKILL)
         self._gone(number, 60)
 
-    def shut_down(self, seconds: float = 90) -> None:
-        """Presses the power button and waits; a machine that does not react is switched off."""
+    def press_power_button(self, seconds: float = 90) -> None:
+        """Asks the machine to shut down, and waits until it has."""
         number = self.pid()
         if number is None:
+            raise HostError("the virtual machine is not running")
+        self.monitor("system_powerdown")
+        self._gone(number, seconds)
+
+    def shut_down(self, seconds: float = 90) -> None:
+        """Shuts the machine down; one that does not react to its power button is switched off."""
+        if self.pid() is None:
             return
         try:
-            self.monitor("system_powerdown")
-            self._gone(number, seconds)
+            self.press_power_button(seconds)
         except HostError as error:
             say(f"The machine did not shut down ({error}); switching it off.")
             if self.pid():
@@ -183,6 +189,12 @@ class Machine:
     def remove(self) -> None:
         """Removes everything the machine left."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def destroy(self) -> None:
+        """Ends the machine if it runs, and removes everything it left."""
+        if self.pid():
+            self.power_cut()
+        self.remove()
 
     @staticmethod
     def _gone(number: int, seconds: float) -> None:

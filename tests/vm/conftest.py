@@ -1,4 +1,8 @@
-"""Virtual machines that boot the disk image; each is booted once and put back by a snapshot between tests."""
+"""Virtual machines that boot the disk image.
+
+Without acceleration a machine takes all of a small host: only one runs at a time, and what a boot would only repeat
+starts from a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from guest import REPOSITORY, Guest, boot, end
+from guest import Guest, make
 
 from signalbox_tools import host
 from signalbox_tools.vm_machine import Options
@@ -24,47 +28,49 @@ def image() -> Path:
     """target/image/signalbox.qcow2, made now when it is not there."""
     path = Options.image
     if not path.exists():
-        subprocess.run([REPOSITORY / "scripts/build-image", "--unlocked"], check=True)
+        subprocess.run([host.REPOSITORY / "scripts/build-image", "--unlocked"], check=True)
     host.need_qemu()
     return path
 
 
-@pytest.fixture(scope="session")
-def bios_machine(image):
-    """A machine with BIOS, not set up."""
-    guest = boot("bios", "bios")
-    guest.machine.human(f"savevm {FRESH}")
-    yield guest
-    end(guest)
+class Fresh:
+    """A machine with BIOS that is not set up, as it was right after its first boot."""
+
+    def __init__(self) -> None:
+        self.guest = Guest(make("bios", "bios"))
+        self.guest.wait_until_up()
+        self.identity = self.guest.identity()
+        self.guest.machine.human(f"savevm {FRESH}")
+        self.end()
+
+    def get(self) -> Guest:
+        """The machine, running."""
+        self.guest.machine.restore(FRESH)
+        return self.guest
+
+    def end(self) -> None:
+        """Switches it off: it is not fresh any more, and others want the processors."""
+        if self.guest.machine.pid():
+            self.guest.machine.power_cut()
 
 
 @pytest.fixture(scope="session")
-def uefi_machine(image):
-    """A machine with UEFI, not set up."""
-    guest = boot("uefi", "uefi")
-    guest.machine.human(f"savevm {FRESH}")
-    yield guest
-    end(guest)
+def fresh(image):
+    """The machine and its snapshot."""
+    made = Fresh()
+    yield made
+    made.guest.machine.destroy()
 
 
-def _fresh(guest: Guest) -> Guest:
-    guest.machine.restore(FRESH)
-    return guest
-
-
-@pytest.fixture
-def bios(bios_machine) -> Guest:
-    """The BIOS machine as it was right after its first boot."""
-    return _fresh(bios_machine)
+@pytest.fixture(scope="module")
+def untouched(fresh):
+    """The fresh machine for tests that only look."""
+    yield fresh.get()
+    fresh.end()
 
 
 @pytest.fixture
-def uefi(uefi_machine) -> Guest:
-    """The UEFI machine as it was right after its first boot."""
-    return _fresh(uefi_machine)
-
-
-@pytest.fixture(params=["bios", "uefi"])
-def guest(request) -> Guest:
-    """Each of the two."""
-    return request.getfixturevalue(request.param)
+def bios(fresh):
+    """The fresh machine for one test, which may do with it what it likes."""
+    yield fresh.get()
+    fresh.end()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
+import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-
-from signalbox_tools.vm import ALIVE  # noqa: E402
-from signalbox_tools.vm_machine import Machine, Options  # noqa: E402
+from signalbox_tools import lab_services
+from signalbox_tools.vm_machine import Machine, Options
 
 BOOT_SECONDS = 240
+UP = "systemctl is-system-running --wait | grep -Eq 'running|degraded'"
 
 
 class Guest:
@@ -29,8 +28,13 @@ class Guest:
         return text
 
     def wait_until_up(self) -> None:
-        """Until systemd says that all jobs are done."""
-        self.machine.wait_for(ALIVE, BOOT_SECONDS)
+        """Until systemd says that all jobs are done, those of our services among them."""
+        self.machine.wait_for(UP, BOOT_SECONDS)
+
+    def start(self) -> None:
+        """Starts the machine that is off, and waits until it is up."""
+        self.machine.start()
+        self.wait_until_up()
 
     def boot_id(self) -> str:
         """Changes with each start of the kernel."""
@@ -45,6 +49,21 @@ class Guest:
         """The slot that runs."""
         return self.run("tr ' ' '\\n' </proc/cmdline | sed -n 's/^signalbox.slot=//p'").strip()
 
+    def fill_slot_b(self) -> None:
+        """Slot B becomes a copy of slot A that may be started; only as much as the file systems hold."""
+        self.run("""
+            part=/dev/disk/by-partlabel
+            dd if=$part/kernel-a of=$part/kernel-b bs=1M count=32 conv=notrunc
+            size=$(findmnt --noheadings --bytes --output SIZE --mountpoint /)
+            dd if=$part/root-a of=$part/root-b bs=1M count=$((size / 1048576 + 1)) conv=notrunc
+            sync
+        """, seconds=120)
+        self.set_boot_environment("B_OK=1")
+
+    def wipe(self, partition: str) -> None:
+        """Makes a partition unreadable."""
+        self.run(f"dd if=/dev/zero of=/dev/disk/by-partlabel/{partition} bs=1M count=1 conv=fsync,notrunc")
+
     def boot_environment(self) -> dict[str, str]:
         """GRUB's environment."""
         text = self.run("mount -o ro /dev/disk/by-partlabel/esp /efi && grub-editenv /efi/grubenv list; umount /efi")
@@ -54,21 +73,59 @@ class Guest:
         """Changes GRUB's environment."""
         self.run(f"mount /dev/disk/by-partlabel/esp /efi && grub-editenv /efi/grubenv set {' '.join(pairs)} && umount /efi && sync")
 
+    def identity(self) -> list[str]:
+        """What no two machines may have in common."""
+        return self.run("cat /etc/machine-id; sha256sum </var/lib/systemd/random-seed").split()
 
-def boot(name: str, firmware: str, answers: Path | None = None) -> Guest:
-    """A new machine, up."""
+    def assert_sound(self) -> None:
+        """What is true of every node that has started, whatever its firmware."""
+        assert self.run("systemctl --failed --plain --no-legend") == ""
+        assert self.run("systemctl is-system-running").strip() == "running"
+        sectors = int(self.run("cat /sys/class/block/vda/size"))
+        end = sum(int(self.run(f"cat /sys/class/block/vda7/{name}")) for name in ("start", "size"))
+        assert sectors - end < 4096, "the data partition fills the disk"
+        size = int(self.run("findmnt --noheadings --bytes --output SIZE --mountpoint /data"))
+        assert size > 6 << 30, "the file system was grown with its partition"
+        environment = self.boot_environment()
+        assert (environment["A_OK"], environment["A_TRY"]) == ("1", "0"), "the boot is marked good"
+        assert "RuntimeWatchdogUSec=1min" in self.run("systemctl show --property=RuntimeWatchdogUSec")
+        assert self.run("cat /sys/class/watchdog/watchdog0/state").strip() == "active", "the watchdog is fed"
+
+
+class Node(Guest):
+    """A machine that is set up, as administrators' commands and people's clients see it: by the ports of this host."""
+
+    address = "127.0.0.1"
+
+    def __init__(self, machine: Machine, domain: str) -> None:
+        super().__init__(machine)
+        self.domain = domain
+        ports = machine.state()["ports"]
+        self.xmpp, self.xmpps = ports["xmpp"], ports["xmpps"]
+        self.ca = machine.folder / "ca.pem"
+        self.ca.write_text(self.run("cat /etc/signalbox/certificates/ca/certificate.pem"))
+
+    def cli(self, *words: str, data: bytes = b"") -> str:
+        """What an administrator's command prints."""
+        return self.run(f"signalbox cli {shlex.join(words)}", data=data, seconds=120)
+
+    def assert_services_are_up(self) -> None:
+        """Every service that has to be up is up, or comes up."""
+        deadline = time.monotonic() + BOOT_SECONDS
+        while True:
+            _, out, _ = self.machine.execute(" ".join(lab_services.LIST), seconds=60)
+            listed = lab_services.parse(out.decode()) or []
+            late = [f"{service.id}: {service.state} {service.reason}" for service in listed if service.expected and not service.up]
+            if listed and not late:
+                return
+            assert time.monotonic() < deadline, late or "the supervisor does not answer"
+            time.sleep(1)
+
+
+def make(name: str, firmware: str, answers: Path | None = None) -> Machine:
+    """A new machine, started."""
     machine = Machine(f"test-{name}")
-    if machine.pid():
-        machine.power_cut()  # what a test run that was killed left
+    machine.destroy()  # what a test run that was killed left
     machine.create(Options(firmware=firmware, answers=answers))
     machine.start()
-    guest = Guest(machine)
-    guest.wait_until_up()
-    return guest
-
-
-def end(guest: Guest) -> None:
-    """Nothing of the machine stays."""
-    if guest.machine.pid():
-        guest.machine.power_cut()
-    guest.machine.remove()
+    return machine
