@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 from . import root
 from .cli import REPOSITORY, TARGET, HostError, quiet, say
 from .host import need, need_root
+from .vm_machine import Machine
 
 TESTS = REPOSITORY / "tests"
 CLIENT = TESTS / "clients/node"
@@ -30,6 +33,12 @@ COMPILER = ["build-essential"]
 ADVISORIES = "github.com"
 """Where cargo-deny gets the list of known vulnerabilities."""
 
+CRASH_ROUNDS = "200"
+"""How often the crash tests end a process or cut the power when all tests run; `--fast` leaves it to each test."""
+
+CLEANING_SECONDS = 120
+"""How long a step that was interrupted may take to leave nothing behind."""
+
 
 class Tests:
     """Runs the steps one after the other and remembers how each ended."""
@@ -41,12 +50,25 @@ class Tests:
         """Run one step; a failure is remembered and does not keep the next step from running."""
         say(f"\n== {name}")
         begin = time.monotonic()
-        done = subprocess.run(
+        # A process group of its own: Control-C reaches it once, by way of us, and not a second time from the terminal.
+        running = subprocess.Popen(
             [str(word) for word in command], cwd=folder, env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL, check=False,
+            stdin=subprocess.DEVNULL, process_group=0,
         )
-        self.results.append((name, done.returncode == 0, time.monotonic() - begin))
-        return done.returncode == 0
+        try:
+            passed = running.wait() == 0
+        except KeyboardInterrupt:
+            say(f"\nInterrupted: waiting until `{name}` has cleaned up. Once more ends it at once.")
+            os.killpg(running.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(CLEANING_SECONDS)
+            raise
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+                running.wait()
+        self.results.append((name, passed, time.monotonic() - begin))
+        return passed
 
     def skip(self, name: str, reason: str) -> None:
         """Say aloud what is not tested, and why."""
@@ -160,15 +182,26 @@ def lab(tests: Tests, arguments: list[str]) -> None:
     root.build_binary()
     root.ensure()
     tests.step("root", VENV / "bin/pytest", "-q", "image", folder=TESTS)
-    tests.step("lab", VENV / "bin/pytest", "lab", *arguments, folder=TESTS)
+    try:
+        tests.step("lab", VENV / "bin/pytest", "lab", *arguments, folder=TESTS)
+    finally:
+        if os.environ.get("SIGNALBOX_LAB") != "running":
+            # pytest takes its lab down; one that was interrupted or killed may not have come to it.
+            quiet(REPOSITORY / "scripts/lab", "down")
 
 
 def machine(tests: Tests, arguments: list[str]) -> None:
     """The disk image in virtual machines."""
     need_root()
     need_clients()
-    if tests.step("image", REPOSITORY / "scripts/build-image", "--unlocked"):
+    root.build_binary()
+    if not tests.step("image, built twice", REPOSITORY / "scripts/build-image", "--unlocked", "--twice"):
+        return
+    try:
         tests.step("virtual machine", VENV / "bin/pytest", "vm", *arguments, folder=TESTS)
+    finally:
+        for left in TARGET.glob("vm-test-*"):
+            Machine(left.name.removeprefix("vm-")).destroy()
 
 
 def main() -> int:
@@ -181,12 +214,20 @@ def main() -> int:
     options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the lab or the virtual machines")
     given = options.parse_args()
     need_cargo()
+    # Whatever ends us, what a step made is cleaned up; in the background, too, where Control-C is ignored, by us and our steps.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     tests = Tests()
     everything = not (given.fast or given.lab or given.vm)
-    if everything or given.fast:
-        in_process(tests)
-    if everything or given.lab:
-        lab(tests, given.pytest)
-    if everything or given.vm:
-        machine(tests, [*given.pytest, *(["--vm-full"] if given.vm_full else [])])
-    return tests.summary()
+    try:
+        if everything:
+            os.environ.setdefault("SIGNALBOX_CRASH_ROUNDS", CRASH_ROUNDS)
+        if everything or given.fast:
+            in_process(tests)
+        if everything or given.lab:
+            lab(tests, given.pytest)
+        if everything or given.vm:
+            machine(tests, [*given.pytest, *(["--vm-full"] if given.vm_full else [])])
+    finally:
+        status = tests.summary()
+    return status

@@ -169,3 +169,25 @@ def qcow2(raw: Path, target: Path) -> None:
     temporary = target.with_suffix(".new")
     run("qemu-img", "convert", "-m", "1", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd,lazy_refcounts=off", raw, temporary)
     temporary.rename(target)
+
+
+def differences(base: Path, first: Path, second: Path) -> list[str]:
+    """What is not the same in two squashfs files of one build step, at most 20 paths; for the message of a failure."""
+    found = []
+    for archive in (first, second):
+        folder = archive.with_suffix(".unpacked")
+        try:
+            enter(base / "tree", "unsquashfs", "-quiet", "-no-progress", "-dest", f"/mnt/{folder.name}", f"/mnt/{archive.name}",
+                  binds={archive.parent: "/mnt"}, env={"PATH": "/usr/sbin:/usr/bin"})
+            found.append({str(path.relative_to(folder)): _description(path) for path in folder.rglob("*")})
+        finally:
+            image_base.remove(folder)
+    one, two = found
+    return [path for path in sorted(one.keys() | two.keys()) if one.get(path) != two.get(path)][:20] or ["the same files in another order"]
+
+
+def _description(path: Path) -> tuple:
+    """All of a file that an image holds."""
+    status = path.lstat()
+    content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+    return status.st_mode, status.st_uid, status.st_gid, int(status.st_mtime), content
