@@ -230,6 +230,7 @@ def main() -> int:
     one = commands.add_parser("boot", help="boot time, image size, idle memory", description=boot.__doc__)
     one.set_defaults(entry=boot)
     one.add_argument("--firmware", choices=["bios", "uefi"], default="bios")
+    one.add_argument("--profile", choices=["release", "dev"], default="release", help="how the binary is built; release makes the smallest image, too")
     options = top.parse_args()
     if shutil.which("cargo") is None:
         raise HostError("cargo is not installed: https://rustup.rs tells how, or on Debian 13 `apt install rustup && rustup default stable`")
