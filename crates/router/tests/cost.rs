@@ -1,4 +1,4 @@
-//! What a session and a message cost the core. Prints figures and judges
+//! What a session and a message cost the core. The test with figures judges
 //! nothing: `cargo nextest run -p router --release --run-ignored only cost`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
@@ -7,7 +7,7 @@ mod world;
 
 use bytes::Bytes;
 use router::{Actions, Event};
-use world::World;
+use world::{Database, Got, World};
 use xcp::ToRouter;
 
 /// Bytes of memory that the process has.
@@ -15,6 +15,36 @@ fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = text.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
+}
+
+#[test]
+fn a_message_between_clients_that_answer_asks_nothing_of_the_database() {
+    const MESSAGES: u32 = 100;
+    let mut world = World::new();
+    for name in ["alice/a", "bob/b"] {
+        let user = name.split('/').next().unwrap();
+        world.users.insert(user.into(), world::Rows::default());
+        world.online(name, 0);
+        world.send(name, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    }
+    world.clear();
+    // Whatever is asked of it stays where it can be seen.
+    world.database = Database::Slow;
+    for number in 1..=MESSAGES {
+        let to = if number % 2 == 0 {
+            "bob@ex"
+        } else {
+            "bob@ex/b"
+        };
+        let message = format!("<message to='{to}' type='chat'><body>{number}</body></message>");
+        world.send("alice/a", &message);
+        world.wait(500);
+        world.send("bob/b", &format!("<a xmlns='urn:xmpp:sm:3' h='{number}'/>"));
+    }
+    assert_eq!(world.waiting, []);
+    world.send("alice/a", "<r xmlns='urn:xmpp:sm:3'/>");
+    let count = format!("<a xmlns='urn:xmpp:sm:3' h='{MESSAGES}'/>");
+    assert_eq!(world.take("alice/a"), Some(Got::Element(count)));
 }
 
 #[test]
