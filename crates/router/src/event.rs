@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use xcp::{LinkId, ToComponent};
 
-use crate::rows::{OfflineRow, UserRows, Write};
+use crate::rows::{OfflineRow, RosterRow, UserRows, Write};
 
 /// The time, twice: for intervals and for stamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,25 @@ pub enum Event {
         /// The `<vCard/>` element.
         xml: Result<Option<String>, StoreFailure>,
     },
+    /// Answer to [`StoreRequest::Roster`].
+    Roster {
+        /// The user.
+        user: Box<str>,
+        /// All contacts.
+        rows: Result<Vec<RosterRow>, StoreFailure>,
+    },
+    /// A contact was set or removed in the database: by an administrator, by
+    /// another node, or by this router itself.
+    RosterChanged {
+        /// The user.
+        user: Box<str>,
+        /// The contact's bare address.
+        contact: Box<str>,
+        /// The row; `None` when it was removed.
+        row: Option<RosterRow>,
+    },
+    /// Changes to contacts may have been missed.
+    RostersChanged,
     /// A user was added, changed or removed by an administrator.
     UserChanged {
         /// The user.
@@ -111,6 +130,11 @@ pub enum StoreRequest {
     },
     /// Read a user's stored messages.
     Offline {
+        /// The user.
+        user: Box<str>,
+    },
+    /// Read a user's contacts.
+    Roster {
         /// The user.
         user: Box<str>,
     },

@@ -2,13 +2,14 @@
 
 use xmpp::{Builder, Element};
 
+use crate::event::StoreFailure;
 use crate::iq::{Answer, Request};
 use crate::router::Router;
 use crate::rows::{RosterRow, Write};
 use crate::session::Copy;
 use crate::slab::Key;
 use crate::stanza::{self, StanzaError, names};
-use crate::user::Effect;
+use crate::user::{Effect, Step};
 
 /// Longest name of a contact or a group, in bytes.
 const NAME: usize = 1023;
@@ -222,6 +223,112 @@ impl Router {
             session: key,
             reply: self.result(request, &[]).into(),
             request: request.header.bytes().into(),
+        }
+    }
+
+    /// A contact was set or removed in the database. What differs from memory
+    /// may be somebody else's change, or the echo of an older one of our own:
+    /// the rows tell, once all of ours are written.
+    pub(crate) fn roster_changed(&mut self, name: &str, contact: &str, row: Option<&RosterRow>) {
+        let Some(key) = self.names.get(name).copied() else {
+            return;
+        };
+        let Some(user) = self.users.get_mut(key) else {
+            return;
+        };
+        let known = user.data.as_ref().map(|data| data.roster.get(contact));
+        if known != Some(row) {
+            self.read_roster(key);
+        }
+    }
+
+    /// Changes to contacts may have been missed.
+    pub(crate) fn rosters_changed(&mut self) {
+        let all: Vec<Key> = self.users.iter().map(|(key, _)| key).collect();
+        for key in all {
+            self.read_roster(key);
+        }
+    }
+
+    /// Reads a user's contacts again. Everything else for the user waits, so
+    /// that nothing changes in memory meanwhile.
+    pub(crate) fn read_roster(&mut self, key: Key) {
+        let Some(user) = self.users.get_mut(key) else {
+            return;
+        };
+        if user.data.is_none() || user.busy && user.journal.is_none() {
+            // Being loaded, perhaps from before the change.
+            user.stale = true;
+            return;
+        }
+        let journal = user.journal();
+        if !journal.next.iter().any(|step| matches!(step, Step::Roster)) {
+            user.busy = true;
+            self.step(key, Step::Roster);
+        }
+    }
+
+    /// Contacts were read again.
+    pub(crate) fn roster_read(&mut self, name: &str, rows: Result<Vec<RosterRow>, StoreFailure>) {
+        let Some((key, Step::Roster)) = self.step_done(name) else {
+            return;
+        };
+        self.read_done(key);
+        match rows {
+            Ok(rows) => self.take_roster(key, rows),
+            Err(failure) => {
+                tracing::error!(user = name, %failure, "Contacts that changed could not be read.");
+            }
+        }
+        self.pump(key);
+        self.fetch_stored(key);
+        self.drain_later(key);
+    }
+
+    /// Takes contacts over, and does what follows from the differences.
+    fn take_roster(&mut self, key: Key, rows: Vec<RosterRow>) {
+        let Some(data) = self.users.get_mut(key).and_then(|user| user.data.as_mut()) else {
+            return;
+        };
+        let new = rows.into_iter().map(|row| (row.contact.clone(), row));
+        let old = std::mem::replace(&mut data.roster, new.collect());
+        let mut changes = Vec::new();
+        for (contact, row) in &data.roster {
+            let before = old.get(contact).cloned().unwrap_or_default();
+            if before != *row {
+                changes.push((contact.clone(), before, row.clone()));
+            }
+        }
+        for (contact, before) in old {
+            if !data.roster.contains_key(&contact) {
+                changes.push((contact, before, RosterRow::default()));
+            }
+        }
+        for (contact, before, after) in changes {
+            let asked = match (&before.pending_in, &after.pending_in) {
+                (None, Some(request)) => Some(request.clone()),
+                _ => None,
+            };
+            let (was, is) = (before.subscription, after.subscription);
+            let visible = |row: RosterRow| RosterRow {
+                contact: Box::default(),
+                pending_in: None,
+                ..row
+            };
+            if (before.listed || after.listed) && visible(before) != visible(after) {
+                self.push_roster(key, &contact);
+            }
+            if let Some(request) = asked {
+                self.deliver_to_available(key, request.as_bytes());
+            }
+            if is.from() && !was.from() {
+                self.introduce(key, &contact);
+            } else if was.from() && !is.from() {
+                self.withdraw(key, &contact);
+            }
+            if is.to() && !was.to() {
+                self.probe_for_all(key, &contact);
+            }
         }
     }
 

@@ -143,6 +143,11 @@ impl Router {
             Event::Loaded { user, rows } => self.loaded(&user, rows),
             Event::Written { user, result } => self.written(&user, result),
             Event::Offline { user, rows } => self.fetched(&user, rows),
+            Event::Roster { user, rows } => self.roster_read(&user, rows),
+            Event::RosterChanged { user, contact, row } => {
+                self.roster_changed(&user, &contact, row.as_ref());
+            }
+            Event::RostersChanged => self.rosters_changed(),
             Event::VCard { user, xml } => self.vcard_read(&user, xml),
             Event::UserChanged { user, enabled } => self.user_changed(&user, enabled),
             Event::Configured(config) => self.config = config,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use database::tables::EndUser;
+use database::tables::{EndUser, RosterItem};
 use database::{Database, Parameters, WatchEvent};
 use ring::rand::{SecureRandom, SystemRandom};
 use service::Context;
@@ -184,6 +184,26 @@ impl Shell {
         self.publisher.synced(to);
     }
 
+    fn rosters_changed(&mut self, event: WatchEvent<RosterItem>) {
+        match event {
+            WatchEvent::Put(item) => self.handle(Event::RosterChanged {
+                user: (&*item.owner).into(),
+                contact: (&*item.contact).into(),
+                row: Some(storage::contact(item)),
+            }),
+            WatchEvent::Delete(key) => {
+                if let [user, contact] = key.0.as_slice() {
+                    self.handle(Event::RosterChanged {
+                        user: (&**user).into(),
+                        contact: (&**contact).into(),
+                        row: None,
+                    });
+                }
+            }
+            WatchEvent::Snapshot(_) => self.handle(Event::RostersChanged),
+        }
+    }
+
     fn users_changed(&mut self, event: WatchEvent<EndUser>) {
         match event {
             WatchEvent::Put(user) => self.handle(Event::UserChanged {
@@ -245,6 +265,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let router = Router::new(&node.domain, read_config(&parameters), random, clock.now());
     let mut counters = Counters::new(ctx.perf(), &node.size);
     let mut users = database.watch::<EndUser>(&[]);
+    let mut rosters = database.watch::<RosterItem>(&[]);
     // The wall clock makes the epoch higher at each start.
     let epoch = u64::try_from(clock.now().unix).unwrap_or_default();
     let publisher = Publisher::new(ctx.paths(), &node.name, epoch);
@@ -282,6 +303,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
                 }
             }
             event = users.next() => shell.users_changed(event),
+            event = rosters.next() => shell.rosters_changed(event),
             to = shell.publisher.wanted() => shell.publish(to),
             () = parameters.changed() => {
                 let config = read_config(&parameters);

@@ -29,6 +29,10 @@ pub(crate) async fn carry_out(database: Database, request: StoreRequest) -> Even
             let rows = patiently(|| offline(&database, &user)).await;
             Event::Offline { user, rows }
         }
+        StoreRequest::Roster { user } => {
+            let rows = patiently(|| roster(&database, &user)).await;
+            Event::Roster { user, rows }
+        }
         StoreRequest::VCard { user } => {
             let xml = patiently(|| vcard(&database, &user)).await;
             Event::VCard { user, xml }
@@ -89,6 +93,11 @@ async fn offline(database: &Database, user: &str) -> Result<Vec<OfflineRow>, Err
     Ok(rows)
 }
 
+async fn roster(database: &Database, user: &str) -> Result<Vec<RosterRow>, Error> {
+    let rows = database.list::<RosterItem>(&[user]).await?;
+    Ok(rows.into_iter().map(contact).collect())
+}
+
 async fn vcard(database: &Database, user: &str) -> Result<Option<String>, Error> {
     let card = database.get::<VCard>(&[user]).await?;
     Ok(card.map(|card| card.xml))
@@ -142,7 +151,8 @@ fn item(user: &str, row: &RosterRow) -> RosterItem {
     }
 }
 
-fn contact(item: RosterItem) -> RosterRow {
+/// A row as the core keeps it.
+pub(crate) fn contact(item: RosterItem) -> RosterRow {
     RosterRow {
         contact: item.contact.into(),
         name: item.name.into(),

@@ -33,6 +33,9 @@ impl Router {
                     data.in_delivery = old.in_delivery.into_iter().filter(kept).collect();
                 }
                 user.data = Some(Box::new(data));
+                if std::mem::take(&mut user.stale) {
+                    self.read_roster(key);
+                }
                 self.drain_later(key);
             }
             Ok(_) => {
@@ -127,7 +130,7 @@ impl Router {
     }
 
     /// Issues the next step of a user's journal if none is under way.
-    fn pump(&mut self, key: Key) {
+    pub(crate) fn pump(&mut self, key: Key) {
         let Some(user) = self.users.get_mut(key) else {
             return;
         };
@@ -158,12 +161,13 @@ impl Router {
                 writes: std::mem::take(writes),
             },
             Step::Offline => StoreRequest::Offline { user: name },
+            Step::Roster => StoreRequest::Roster { user: name },
             Step::VCard(_) => StoreRequest::VCard { user: name },
         });
         journal.under_way = Some(step);
     }
 
-    fn step_done(&mut self, name: &str) -> Option<(Key, Step)> {
+    pub(crate) fn step_done(&mut self, name: &str) -> Option<(Key, Step)> {
         let key = self.names.get(name).copied()?;
         let step = self
             .users
@@ -200,9 +204,7 @@ impl Router {
         let Some((key, Step::Offline)) = self.step_done(name) else {
             return;
         };
-        if let Some(user) = self.users.get_mut(key) {
-            user.busy = false;
-        }
+        self.read_done(key);
         match rows {
             Ok(rows) => self.deliver_stored(key, rows),
             Err(failure) => {
@@ -212,6 +214,16 @@ impl Router {
         }
         self.pump(key);
         self.drain_later(key);
+    }
+
+    /// Rows were read; everything else goes on unless there is more to read.
+    pub(crate) fn read_done(&mut self, key: Key) {
+        if let Some(user) = self.users.get_mut(key) {
+            user.busy = user
+                .journal
+                .as_ref()
+                .is_some_and(|journal| journal.will_read());
+        }
     }
 
     pub(crate) fn vcard_read(&mut self, name: &str, xml: Result<Option<String>, StoreFailure>) {
@@ -248,7 +260,7 @@ impl Router {
                         self.cancel_effect(key, effect);
                     }
                 }
-                Step::Offline => {}
+                Step::Offline | Step::Roster => {}
                 Step::VCard(request) => {
                     self.vcard_answer(&request, &Err(StoreFailure(UNSTORED.into())));
                     self.settle(request.receipt);

@@ -71,6 +71,7 @@ pub(crate) enum Effect {
 pub(crate) enum Step {
     Write(Vec<Write>, Vec<Effect>),
     Offline,
+    Roster,
     VCard(VCardRequest),
 }
 
@@ -94,6 +95,13 @@ pub(crate) struct Journal {
 impl Journal {
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_none() && self.next.is_empty()
+    }
+
+    /// Whether something is still to be read that everything else waits for.
+    pub(crate) fn will_read(&self) -> bool {
+        self.next
+            .iter()
+            .any(|step| matches!(step, Step::Offline | Step::Roster))
     }
 
     /// Adds a write; it joins the one that waits last.
@@ -190,6 +198,8 @@ pub(crate) struct User {
     pub(crate) busy: bool,
     /// Removed or disabled while being loaded.
     pub(crate) gone: bool,
+    /// Contacts changed while being loaded: they are read again.
+    pub(crate) stale: bool,
     /// When nothing was going on any more; forgotten some time after that.
     pub(crate) idle: Option<u64>,
     /// When the last session ended, in Unix milliseconds.
@@ -207,6 +217,7 @@ impl User {
             held: VecDeque::new(),
             busy: true,
             gone: false,
+            stale: false,
             idle: None,
             last_seen: 0,
         }

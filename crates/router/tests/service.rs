@@ -96,10 +96,10 @@ async fn wait_for<T>(mut done: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-#[tokio::test]
-async fn rosters_and_messages_survive_a_restart_of_the_router() {
+/// A database in which alice and bob are.
+async fn database() -> TestDatabase {
     let database = TestDatabase::start().await.unwrap();
-    let paths = database.paths().clone();
+    let paths = database.paths();
     std::fs::create_dir_all(paths.etc()).unwrap();
     std::fs::write(
         paths.node_file(),
@@ -107,7 +107,6 @@ async fn rosters_and_messages_survive_a_restart_of_the_router() {
          product = \"imp\"\nsize = \"5K\"\ncluster = \"c\"\n",
     )
     .unwrap();
-    let client = database.client();
     for user in ["alice", "bob"] {
         let row = EndUser {
             user: user.into(),
@@ -117,11 +116,74 @@ async fn rosters_and_messages_survive_a_restart_of_the_router() {
             scram_sha1: None,
             scram_sha256: None,
         };
-        client
+        database
+            .client()
             .transact(Transaction::new().put(&row).unwrap())
             .await
             .unwrap();
     }
+    database
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_the_death_of_the_router() {
+    const MESSAGES: usize = 900;
+    const ENOUGH: usize = 300;
+    let database = database().await;
+    let paths = database.paths().clone();
+    let context = Context::new("xmpp-router", paths.clone());
+    let service = tokio::spawn(router::serve(context.clone()));
+    let mut component = Component::connect(&context).await;
+    for (connection, user) in [(1, "alice"), (2, "bob")] {
+        component.sign_in(connection, user).await;
+        component.send(connection, "<presence/>").await;
+        component
+            .send(connection, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+            .await;
+        component.until("<enabled").await;
+    }
+    // Bob's client is suspended.
+    let lost = ToRouter::Closed {
+        connection: 2,
+        clean: false,
+    };
+    component.out.send(&lost).await.unwrap();
+    for number in 0..MESSAGES {
+        let message = format!("<message to='bob@ex' id='{number}'><body>x</body></message>");
+        component.send(1, &message).await;
+    }
+    let mut acknowledged = 0;
+    while acknowledged < ENOUGH {
+        component.send(1, "<r xmlns='urn:xmpp:sm:3'/>").await;
+        let answer = component.until("<a ").await;
+        let answer = xmpp::Element::parse(answer.as_bytes()).unwrap();
+        acknowledged = answer.attribute("h").unwrap().parse().unwrap();
+    }
+    // Killed in the middle: it says no word, and what it knows is gone.
+    service.abort();
+    assert!(service.await.unwrap_err().is_cancelled());
+    drop(component);
+
+    let context = Context::new("xmpp-router", paths);
+    let service = tokio::spawn(router::serve(context.clone()));
+    let mut component = Component::connect(&context).await;
+    component.sign_in(7, "bob").await;
+    component.send(7, "<presence/>").await;
+    for number in 0..acknowledged {
+        let message = component.until("<message").await;
+        let message = xmpp::Element::parse(message.as_bytes()).unwrap();
+        assert_eq!(message.attribute("id").unwrap(), number.to_string());
+    }
+    context.stop();
+    drop(component);
+    service.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn rosters_and_messages_survive_a_restart_of_the_router() {
+    let database = database().await;
+    let paths = database.paths().clone();
+    let client = database.client();
     let context = Context::new("xmpp-router", paths.clone());
     let service = tokio::spawn(router::serve(context.clone()));
     let mut component = Component::connect(&context).await;
@@ -148,6 +210,27 @@ async fn rosters_and_messages_survive_a_restart_of_the_router() {
     assert_eq!(rows.len(), 1);
     let roster = client.list::<RosterItem>(&["alice"]).await.unwrap();
     assert_eq!(roster[0].name, "Bob");
+
+    // What somebody else changes reaches the client.
+    component
+        .send(
+            1,
+            "<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>",
+        )
+        .await;
+    component.until("id='g'").await;
+    let mut carol = roster[0].clone();
+    carol.contact = "carol@ex".into();
+    carol.name = "Carol".into();
+    client
+        .transact(Transaction::new().put(&carol).unwrap())
+        .await
+        .unwrap();
+    let push = component.until("carol@ex").await;
+    assert!(
+        push.contains("type='set'") && push.contains("name='Carol'"),
+        "{push}"
+    );
 
     context.stop();
     drop(component);

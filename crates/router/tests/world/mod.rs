@@ -208,6 +208,12 @@ impl World {
                 let rows = if broken { Err(failure()) } else { Ok(rows) };
                 Event::Offline { user, rows }
             }
+            StoreRequest::Roster { user } => {
+                let rows = self.users.entry(user.to_string()).or_default();
+                let rows = rows.roster.values().cloned().collect();
+                let rows = if broken { Err(failure()) } else { Ok(rows) };
+                Event::Roster { user, rows }
+            }
             StoreRequest::VCard { user } => {
                 let xml = self
                     .users

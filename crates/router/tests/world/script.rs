@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use router::{Conflict, Event, Subscription};
+use router::{Conflict, Event, RosterRow, Subscription};
 use xcp::ToRouter;
 
 use crate::world::{Database, Got, World};
@@ -85,6 +85,32 @@ fn step(world: &mut World, line: &str) -> Result<(), String> {
                 _ => Subscription::Both,
             };
             world.row(a, b, subscription);
+        }
+        ("elsewhere" | "echo", [a, b, state]) => {
+            let contact: Box<str> = format!("{b}@ex").into();
+            let row = (*state != "absent").then(|| RosterRow {
+                contact: contact.clone(),
+                subscription: match *state {
+                    "to" => Subscription::To,
+                    "from" => Subscription::From,
+                    "both" => Subscription::Both,
+                    _ => Subscription::None,
+                },
+                listed: true,
+                ..RosterRow::default()
+            });
+            let rows = world.users.entry((*a).into()).or_default();
+            if first == "elsewhere" {
+                match &row {
+                    Some(row) => rows.roster.insert(contact.clone(), row.clone()),
+                    None => rows.roster.remove(&contact),
+                };
+            }
+            world.event(Event::RosterChanged {
+                user: (*a).into(),
+                contact,
+                row,
+            });
         }
         ("roster", [user, contact, wanted @ ..]) => {
             let contact = format!("{contact}@ex");
