@@ -129,6 +129,14 @@ class Slix(slixmpp.ClientXMPP):
         assert not self.online, "the sign-in was not refused"
         return self.failures[0]
 
+    async def handled(self, seconds: float = 20) -> None:
+        """Wait until the server has taken over everything that was sent so far (XEP-0198 §4)."""
+        management = self.plugin["xep_0198"]
+        # What is still in slixmpp's own queue is not counted yet.
+        await until("everything is on its way", self.waiting_queue.empty, seconds)
+        management.request_ack()
+        await until("the server has taken over what was sent", lambda: not management.unacked_queue, seconds)
+
     def subscriptions(self) -> dict[str, str]:
         """Our roster: `none`, `to`, `from` or `both` for each contact."""
         return {jid: self.client_roster[jid]["subscription"] for jid in self.client_roster.keys() if jid != self.boundjid.bare}

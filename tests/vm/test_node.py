@@ -126,8 +126,7 @@ class Life:
             self.node.cli("set", "timezone", zone, data=b"y\n")
             for body in bodies:
                 a.write(self.bob.jid, body)
-            # The answer to a later request says that everything before it has been handled.
-            await a.plugin["xep_0199"].ping(self.alice.jid)
+            await a.handled()
             a.staying = False
             event()
         self.node.assert_services_are_up()
