@@ -27,6 +27,8 @@ mod table;
 mod witness;
 
 #[cfg(test)]
+mod failover_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod simulation;

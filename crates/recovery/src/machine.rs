@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::alarm::{self, Alarm, Severity};
 use crate::clock::Clock;
-use crate::event::{Action, Arbiter, Event, Refusal, Request, Settings, Verdict};
+use crate::event::{Action, Event, Refusal, Request, Settings, Verdict};
 use crate::flapping::Flapping;
 use crate::health::Health;
 use crate::history::Transition;
@@ -68,7 +67,7 @@ pub struct Machine {
     pub(crate) error: Option<String>,
     end: Option<End>,
     written: Option<(Memory, Flapping)>,
-    raised: BTreeMap<&'static str, String>,
+    pub(crate) raised: BTreeMap<&'static str, String>,
     #[cfg(test)]
     pub(crate) mutation: Option<Mutation>,
 }
@@ -501,94 +500,6 @@ impl Machine {
             self.sent = Some((message.clone(), now));
             actions.push(Action::Send(message));
         }
-    }
-
-    fn alarm(&mut self, actions: &mut Vec<Action>) {
-        let alarms = self.alarms();
-        let ids = [
-            alarm::FAILOVER,
-            alarm::FAILED,
-            alarm::HOLD,
-            alarm::SILENT,
-            alarm::DEAF,
-        ];
-        for id in ids {
-            match alarms.iter().find(|alarm| alarm.id == id) {
-                None if self.raised.remove(id).is_some() => actions.push(Action::Clear(id)),
-                None => {}
-                Some(alarm) => {
-                    let before = self.raised.insert(id, alarm.text.clone());
-                    if before.as_ref() != Some(&alarm.text) {
-                        actions.push(Action::Raise(alarm.clone()));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The alarms that are to stand.
-    fn alarms(&self) -> Vec<Alarm> {
-        let mut alarms = Vec::new();
-        let mut raise = |id, severity, text: String| {
-            alarms.push(Alarm { id, severity, text });
-        };
-        let peer = self.node.peer();
-        let Standing { state, reason } = self.standing;
-        let row = table::explain(Some(self.standing), self.peer_standing());
-        let words = row.map_or_else(String::new, |row| {
-            let mut sentences = vec![row.cause];
-            sentences.extend(row.advice);
-            format!(" {}", sentences.join(" "))
-        });
-        let text = format!("{} is {}.{words}", self.node, self.standing);
-        match state {
-            State::RunningInFailedMode => raise(alarm::FAILED, Severity::Critical, text),
-            State::FailingOver | State::TakingOver => {
-                raise(alarm::FAILOVER, Severity::Error, text);
-            }
-            _ if state.is_backup() || state.is_failed_over() => {
-                let by_hand = reason == Reason::OnAdminRequest;
-                let severity = if by_hand {
-                    Severity::Warning
-                } else {
-                    Severity::Error
-                };
-                raise(alarm::FAILOVER, severity, text);
-            }
-            _ => {}
-        }
-        if self.held() {
-            let text = "Three failovers within an hour: users are not moved by themselves for the \
-                        next hour, or until the next failover, fallback or recovery by hand. Find \
-                        out what fails again and again.";
-            raise(alarm::HOLD, Severity::Critical, text.into());
-        }
-        if self.settings.enabled && self.lost() && !state.is_backup() {
-            let said = match (self.verdict(), self.settings.arbiter) {
-                (Some(Verdict::Denied), _) => {
-                    "a third node hears it, so the link between the two is cut"
-                }
-                (Some(Verdict::Confirmed), Arbiter::ThirdNode) => "a third node misses it, too",
-                (Some(Verdict::Confirmed), Arbiter::KnownHosts) => "other hosts are reached",
-                (Some(Verdict::Isolated), _) => {
-                    "nobody else answers, so this node may be the one that is cut off"
-                }
-                (None, _) => "nobody has answered about it yet",
-            };
-            let text = format!("{peer} is silent; {said}. Check {peer} and the network.");
-            raise(alarm::SILENT, Severity::Error, text);
-        }
-        let timeout = self.settings.parameters.keepalive_timeout;
-        if let Some(heard) = self.heard()
-            && Duration::from_millis(heard.silent) >= timeout
-        {
-            let text = format!(
-                "{peer} is heard but does not hear this node: messages to it are lost. Check the \
-                 network between the two."
-            );
-            raise(alarm::DEAF, Severity::Error, text);
-        }
-        alarms
     }
 }
 

@@ -84,6 +84,7 @@ struct Host {
     /// Incarnation and number of the latest message that it got.
     latest: (u64, u64),
     moves: Vec<u64>,
+    alarms: BTreeMap<&'static str, String>,
     history: Vec<Transition>,
 }
 
@@ -159,6 +160,7 @@ impl World {
             confirmed: None,
             latest: (0, 0),
             moves: Vec::new(),
+            alarms: BTreeMap::new(),
             history: Vec::new(),
         };
         Self {
@@ -203,6 +205,18 @@ impl World {
 
     pub(crate) fn history(&self, node: Node) -> &[Transition] {
         &self.hosts[node.index()].history
+    }
+
+    /// The words of an alarm that is raised.
+    pub(crate) fn alarm(&self, node: Node, id: &str) -> Option<&str> {
+        self.hosts[node.index()].alarms.get(id).map(String::as_str)
+    }
+
+    /// The node's disk is lost.
+    pub(crate) fn lose_disk(&mut self, node: Node) {
+        let host = self.host(node);
+        host.disk = None;
+        host.known = Node::BOTH.map(Ownership::first);
     }
 
     /// The nodes that really serve these users.
@@ -490,6 +504,7 @@ impl World {
         let (mut machine, actions) = Machine::start(node, "group", settings, memory, &boot, now);
         machine.mutation = self.mutation;
         host.machine = Some(machine);
+        host.alarms.clear();
         host.talks_since = time;
         let life = host.life;
         self.carry_out(node, actions, &mut None);
@@ -555,7 +570,12 @@ impl World {
                 }
                 Action::Send(message) => self.send(node, &message),
                 Action::Verify { round } => self.verify(node, round),
-                Action::Raise(_) | Action::Clear(_) => {}
+                Action::Raise(alarm) => {
+                    self.host(node).alarms.insert(alarm.id, alarm.text);
+                }
+                Action::Clear(id) => {
+                    self.host(node).alarms.remove(id);
+                }
                 Action::Record(transition) => self.record(node, transition),
                 Action::Answer(given) => *answer = Some(given),
                 Action::Restart => self.kill_manager(node, 500),
