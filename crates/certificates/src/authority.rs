@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    SubjectPublicKeyInfo,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
@@ -87,7 +88,7 @@ impl Authority {
         subject: &Subject,
         now: OffsetDateTime,
     ) -> Result<Self, Error> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = new_key()?;
         let mut params = params(subject.with_common_name(common_name), AUTHORITY_YEARS, now)?;
         // It signs certificates of nodes, never another authority.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -126,12 +127,38 @@ impl Authority {
         names: &Names,
         now: OffsetDateTime,
     ) -> Result<Issued, Error> {
+        let key = new_key()?;
+        Ok(Issued {
+            certificate_pem: self.sign(subject, names, &key, now)?,
+            key_pem: key.serialize_pem(),
+        })
+    }
+
+    /// Issues a certificate for the key of another node, which keeps it to
+    /// itself. `public_key` is a SubjectPublicKeyInfo in PEM form.
+    pub fn certify(
+        &self,
+        subject: &Subject,
+        names: &Names,
+        public_key: &str,
+        now: OffsetDateTime,
+    ) -> Result<String, Error> {
+        let key = SubjectPublicKeyInfo::from_pem(public_key)?;
+        self.sign(subject, names, &key, now)
+    }
+
+    fn sign(
+        &self,
+        subject: &Subject,
+        names: &Names,
+        key: &impl PublicKeyData,
+        now: OffsetDateTime,
+    ) -> Result<String, Error> {
         let common_name = match (names.dns.first(), names.addresses.first()) {
             (Some(name), _) => name.clone(),
             (None, Some(address)) => address.to_string(),
             (None, None) => return Err(Error::Name(String::new())),
         };
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let subject = subject.with_common_name(&common_name);
         let mut params = params(subject, CERTIFICATE_YEARS, now)?;
         for name in &names.dns {
@@ -149,11 +176,31 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        Ok(Issued {
-            certificate_pem: params.signed_by(&key, &self.issuer)?.pem(),
-            key_pem: key.serialize_pem(),
+        Ok(params.signed_by(key, &self.issuer)?.pem())
+    }
+}
+
+/// A key of a node's own, for [`Authority::certify`].
+pub struct NodeKey {
+    /// The private key, PKCS #8.
+    pub private_pem: String,
+    /// The public key, SubjectPublicKeyInfo.
+    pub public_pem: String,
+}
+
+impl NodeKey {
+    /// Makes a new key.
+    pub fn create() -> Result<Self, Error> {
+        let key = new_key()?;
+        Ok(Self {
+            private_pem: key.serialize_pem(),
+            public_pem: key.public_key_pem(),
         })
     }
+}
+
+fn new_key() -> Result<KeyPair, Error> {
+    Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
 }
 
 /// What every certificate of ours has: a subject, a time and a random serial.

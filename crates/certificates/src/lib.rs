@@ -6,10 +6,14 @@
 //! in and out as PEM; where the files lie is the callers' affair.
 
 mod authority;
+mod identity;
 mod read;
 mod verify;
 
-pub use authority::{AUTHORITY_YEARS, Authority, CERTIFICATE_YEARS, Issued, Names, Subject};
+pub use authority::{
+    AUTHORITY_YEARS, Authority, CERTIFICATE_YEARS, Issued, Names, NodeKey, Subject,
+};
+pub use identity::Identity;
 pub use read::Certificate;
 pub use verify::verify;
 
@@ -21,17 +25,21 @@ pub enum Component {
     Tomcat,
     /// XMPP clients.
     Xmpp,
+    /// Connections between the nodes of the cluster; its names are an
+    /// [`Identity`] and nothing else.
+    Cluster,
 }
 
 impl Component {
     /// Every component that has a certificate.
-    pub const ALL: [Self; 2] = [Self::Tomcat, Self::Xmpp];
+    pub const ALL: [Self; 3] = [Self::Tomcat, Self::Xmpp, Self::Cluster];
 
     /// The name that administrators know it by, and its folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tomcat => "tomcat",
             Self::Xmpp => "xmpp",
+            Self::Cluster => "cluster",
         }
     }
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
-use crate::Error;
+use crate::{Error, Identity};
 
 /// What a certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,12 @@ pub struct Certificate {
 impl Certificate {
     /// Reads the first certificate of a PEM text.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
-        let pem = first(text)?;
-        let parsed = pem
-            .parse_x509()
+        Self::from_der(&first(text)?.contents)
+    }
+
+    /// Reads a certificate as it comes over the wire.
+    pub fn from_der(bytes: &[u8]) -> Result<Self, Error> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(bytes)
             .map_err(|error| Error::Read(error.to_string()))?;
         let mut dns = Vec::new();
         let mut addresses = Vec::new();
@@ -59,8 +62,13 @@ impl Certificate {
             dns,
             addresses,
             authority: parsed.is_ca(),
-            fingerprint: fingerprint(&pem.contents),
+            fingerprint: fingerprint(bytes),
         })
+    }
+
+    /// The node that it is for, if it is one for connections between nodes.
+    pub fn identity(&self) -> Option<Identity> {
+        self.dns.iter().find_map(|name| Identity::parse(name))
     }
 
     /// Whole days until it expires; negative when it has.
