@@ -10,25 +10,37 @@
 //! what is not and says so, and commits transactions, all that wait at a time
 //! with one write to disk.
 //!
-//! One voter makes a cluster of its own today. Everything below the network
-//! ([`Alone`]) is written for more: members, learners, snapshots taken over.
+//! The publisher is the only voter; subscribers are learners, which follow it
+//! and answer reads. Nodes reach each other by [`Peers`] and answer by
+//! [`Responder`]; a node that is a cluster of its own has [`Alone`]. A write is
+//! answered when a learner has it, too ([`Acknowledgement`]); a read on the
+//! publisher may see it a moment earlier.
 
+mod acknowledge;
 mod disk;
 mod log;
 mod machine;
+mod membership;
 mod network;
 mod node;
+mod peers;
 mod recovery;
+mod responder;
+mod rpc;
 mod snapshot;
 #[cfg(test)]
 mod suite_tests;
 mod types;
 
+pub use acknowledge::Acknowledgement;
 pub use disk::{Disk, Folder, Output};
 pub use log::{Log, LogError};
-pub use machine::{Machine, Replica};
+pub use machine::{Digests, Machine, Replica};
 pub use network::Alone;
 pub use node::{CommitError, Counts, Facts, Node, NodeMember, Options};
-pub use recovery::{Finding, OpenError, Recovery};
+pub use peers::{Line, Peers};
+pub use recovery::{Finding, OpenError, Recovery, set_aside};
+pub use responder::{LARGEST_MESSAGE, Responder};
+pub use rpc::replication_server::ReplicationServer;
 pub use snapshot::{SnapshotFile, Snapshots};
 pub use types::{Config, Entry, LogId, Raft, Response, SnapshotMeta, StoredMembership, Vote};

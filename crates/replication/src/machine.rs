@@ -1,12 +1,13 @@
 //! What the log is applied to: the node's replica, and its snapshots.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, Snapshot};
-use store::{Backend, HistoryLimits, Position, SledBackend, Store};
+use store::{Backend, HistoryLimits, Position, SledBackend, Store, TableDigest};
 use tokio::sync::watch;
 
 use crate::snapshot::{
@@ -18,6 +19,8 @@ use crate::types::{
 };
 
 const PREFIX: &str = "replica-";
+/// Places of the log whose digests are remembered.
+const PLACES: usize = 256;
 
 /// The node's replica. It is replaced as a whole when a snapshot of another
 /// node is taken over: do not hold on to [`Replica::store`] for long.
@@ -29,6 +32,16 @@ pub struct Replica {
     store: RwLock<Arc<Store>>,
     revision: watch::Sender<u64>,
     building: AtomicBool,
+    digests: Mutex<VecDeque<Digests>>,
+}
+
+/// Digests of the tables at one place of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// The last entry that they include.
+    pub applied: u64,
+    /// The tables that have or had rows.
+    pub tables: Vec<TableDigest>,
 }
 
 impl Replica {
@@ -41,6 +54,23 @@ impl Replica {
             store: RwLock::new(Arc::new(store)),
             revision,
             building: AtomicBool::new(false),
+            digests: Mutex::default(),
+        }
+    }
+
+    /// The digests at a place of the log, if it is a recent one: replicas are
+    /// compared where both have been.
+    pub fn digests_at(&self, index: u64) -> Option<Digests> {
+        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        digests.iter().find(|one| one.applied == index).cloned()
+    }
+
+    fn remember_digests(&self, store: &Store) {
+        let (tables, applied, _) = store.digests();
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        digests.push_back(Digests { applied, tables });
+        if digests.len() > PLACES {
+            digests.pop_front();
         }
     }
 
@@ -85,6 +115,7 @@ impl Replica {
     fn take_over(&self, snapshots: &Snapshots, name: &str) -> Result<(), SnapshotError> {
         let store = Self::load(&self.folder, self.cache, self.limits, snapshots, name)?;
         let revision = store.revision();
+        self.remember_digests(&store);
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
         self.revision.send_replace(revision);
         Ok(())
@@ -211,6 +242,7 @@ impl RaftStateMachine<Config> for Machine {
                 .apply_one(entry)
                 .map_err(|error| StorageError::from(StorageIOError::apply(id, &error)))?;
             responses.push(response);
+            self.replica.remember_digests(&self.replica.store());
         }
         let revision = self.replica.store().revision();
         self.replica

@@ -1,6 +1,6 @@
 //! A node: everything open, transactions in, facts out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,17 @@ use openraft::error::{ClientWriteError, RaftError};
 use openraft::{BasicNode, RaftNetworkFactory, SnapshotPolicy};
 use prost::Message;
 use store::{Command, HistoryLimits, Outcome, Transaction};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use crate::acknowledge::{Acknowledgement, Waits};
 use crate::disk::{Disk, Folder};
 use crate::log::Log;
 use crate::machine::{Machine, Replica};
+use crate::membership::next_change;
 use crate::recovery::{OpenError, Recovery, mark_closed, open};
+use crate::responder::Responder;
 use crate::snapshot::Snapshots;
 use crate::types::{Config, Raft};
 
@@ -41,8 +45,13 @@ pub struct Options {
     /// How much history is kept.
     pub history: HistoryLimits,
     /// Whether a node without anything founds a cluster of its own; one that
-    /// does not waits to be taken into one.
+    /// does not waits to be taken into one, and has nothing that it cannot get
+    /// from the others.
     pub found: bool,
+    /// Where others reach this node (`host:port`); empty while it is alone.
+    pub address: String,
+    /// How long a write waits for a learner that kept up so far.
+    pub grace: Duration,
     /// Bytes of log after which a snapshot is written.
     pub snapshot_bytes: u64,
     /// Entries after which a snapshot is written.
@@ -59,6 +68,8 @@ impl Options {
             cache: 32 << 20,
             history: HistoryLimits::default(),
             found: true,
+            address: String::new(),
+            grace: Duration::from_secs(1),
             snapshot_bytes: 32 << 20,
             snapshot_entries: 20_000,
         }
@@ -95,6 +106,8 @@ pub struct Facts {
     pub purged: u64,
     /// Whether a snapshot is being written or taken over.
     pub building: bool,
+    /// The node that leads, as far as this one knows.
+    pub leader: Option<u64>,
     /// The members of the cluster.
     pub members: Vec<NodeMember>,
     /// What stopped the node; empty while it runs.
@@ -147,6 +160,7 @@ pub struct Node {
     options: Options,
     queue: mpsc::Sender<Waiting>,
     counters: Arc<Counters>,
+    acknowledgement: Arc<watch::Sender<Acknowledgement>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -197,19 +211,28 @@ impl Node {
         .await
         .map_err(fatal)?;
         if options.found && last.is_none() && !raft.is_initialized().await.map_err(fatal)? {
-            let alone = BTreeMap::from([(options.node, BasicNode::default())]);
+            let alone = BTreeMap::from([(options.node, BasicNode::new(&options.address))]);
             raft.initialize(alone)
                 .await
                 .map_err(|error| OpenError::Raft(error.to_string()))?;
         }
         let (queue, waiting) = mpsc::channel(WAITING);
         let counters = Arc::new(Counters::default());
+        let (written, held) = mpsc::unbounded_channel();
+        let acknowledgement = Arc::new(watch::Sender::default());
         let tasks = vec![
             tokio::spawn(commit_batches(
                 raft.clone(),
                 waiting,
-                counters.clone(),
+                written,
                 options.clone(),
+            )),
+            tokio::spawn(answer(
+                raft.clone(),
+                held,
+                counters.clone(),
+                acknowledgement.clone(),
+                options.grace,
             )),
             tokio::spawn(drop_log(raft.clone(), opened.snapshots.clone())),
         ];
@@ -222,6 +245,7 @@ impl Node {
             options,
             queue,
             counters,
+            acknowledgement,
             tasks,
         };
         node.catch_up().await?;
@@ -285,13 +309,45 @@ impl Node {
         &self.replica
     }
 
-    /// The consensus engine, for the interface between nodes.
+    /// The consensus engine.
     pub fn raft(&self) -> &Raft {
         &self.raft
     }
 
-    /// Commits a transaction: answered when it is on disk and applied. What
-    /// waits together is written together.
+    /// The service that other nodes talk to.
+    pub fn responder(&self) -> Responder {
+        Responder::new(self.raft.clone())
+    }
+
+    /// How writes are acknowledged now.
+    pub fn acknowledgement(&self) -> Acknowledgement {
+        *self.acknowledgement.borrow()
+    }
+
+    /// Makes the members of the cluster what they should be: this node, and
+    /// the learners by number and address. Answers how many changes that took;
+    /// a node that does not lead changes nothing.
+    pub async fn set_learners(&self, learners: &BTreeMap<u64, String>) -> Result<u32, CommitError> {
+        let mut changes = 0;
+        let own = (self.options.node, self.options.address.as_str());
+        loop {
+            let facts = self.facts();
+            if facts.leader != Some(self.options.node) {
+                return Ok(changes);
+            }
+            let Some(change) = next_change(&facts.members, own, learners) else {
+                return Ok(changes);
+            };
+            tracing::info!(?change, "The members of the cluster change.");
+            let changed = self.raft.change_membership(change, true).await;
+            changed.map_err(|error| commit_error(&error))?;
+            changes += 1;
+        }
+    }
+
+    /// Commits a transaction: answered when it is on disk and applied here,
+    /// and a learner that keeps up has it, too. What waits together is written
+    /// together.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, CommitError> {
         let (answer, answered) = oneshot::channel();
         let stopped = || CommitError::Stopped(self.facts().fault);
@@ -330,6 +386,7 @@ impl Node {
             snapshot: index(metrics.snapshot),
             purged: index(metrics.purged),
             building: self.replica.is_building(),
+            leader: metrics.current_leader,
             members: members.collect(),
             fault: metrics
                 .running_state
@@ -424,9 +481,9 @@ impl Node {
         } = self;
         drop(queue);
         let mut tasks = tasks.into_iter();
-        if let Some(batches) = tasks.next() {
-            // Ends when the queue is empty.
-            let _ = batches.await;
+        for task in tasks.by_ref().take(2) {
+            // They end when the queue is empty and all of it is answered.
+            let _ = task.await;
         }
         tasks.for_each(|task| task.abort());
         raft.shutdown()
@@ -456,11 +513,18 @@ impl Node {
     }
 }
 
-/// Takes what waits, writes it as one entry, and answers each.
+/// An entry that is on this node's disk, and who waits for it.
+struct Written {
+    index: u64,
+    answers: Vec<Answer>,
+    outcomes: Vec<Outcome>,
+}
+
+/// Takes what waits and writes it as one entry.
 async fn commit_batches(
     raft: Raft,
     mut queue: mpsc::Receiver<Waiting>,
-    counters: Arc<Counters>,
+    written: mpsc::UnboundedSender<Written>,
     options: Options,
 ) {
     let mut waiting = Vec::new();
@@ -472,17 +536,12 @@ async fn commit_batches(
             entries += 1;
             match raft.client_write(command).await {
                 Ok(response) => {
-                    counters.commits.fetch_add(1, Ordering::Relaxed);
-                    for (answer, outcome) in answers.into_iter().zip(response.data) {
-                        let counter = if outcome.is_ok() {
-                            &counters.transactions
-                        } else {
-                            &counters.rejected
-                        };
-                        counter.fetch_add(1, Ordering::Relaxed);
-                        // One who no longer waits needs no answer.
-                        let _ = answer.send(Ok(outcome));
-                    }
+                    // Its receiver ends after this.
+                    let _ = written.send(Written {
+                        index: response.log_id.index,
+                        answers,
+                        outcomes: response.data,
+                    });
                 }
                 Err(error) => {
                     let error = commit_error(&error);
@@ -497,6 +556,73 @@ async fn commit_batches(
             // A node that stopped says so to the next transaction.
             let _ = raft.trigger().snapshot().await;
         }
+    }
+}
+
+/// Answers what is written as soon as it is acknowledged.
+async fn answer(
+    raft: Raft,
+    mut written: mpsc::UnboundedReceiver<Written>,
+    counters: Arc<Counters>,
+    acknowledgement: Arc<watch::Sender<Acknowledgement>>,
+    grace: Duration,
+) {
+    let origin = Instant::now();
+    let mut metrics = raft.metrics();
+    let mut waits = Waits::new(grace);
+    let mut held = VecDeque::new();
+    let mut more = true;
+    while more || !held.is_empty() {
+        {
+            let now = metrics.borrow_and_update();
+            let voters: Vec<u64> = now.membership_config.membership().voter_ids().collect();
+            let all = now.replication.iter().flatten();
+            let learners = all.filter(|(node, _)| !voters.contains(node));
+            waits.seen(learners.map(|(node, matched)| (*node, matched.map_or(0, |id| id.index))));
+        }
+        let upto = waits.acknowledged(origin.elapsed());
+        while let Some(entry) = held.pop_front_if(|entry: &mut Written| entry.index <= upto) {
+            release(entry, &counters);
+        }
+        let state = waits.state();
+        acknowledgement.send_if_modified(|told| std::mem::replace(told, state) != state);
+        let deadline = waits.deadline().map(|at| origin + at);
+        tokio::select! {
+            entry = written.recv(), if more => match entry {
+                Some(entry) => {
+                    waits.written(entry.index, origin.elapsed());
+                    held.push_back(entry);
+                }
+                None => more = false,
+            },
+            changed = metrics.changed() => if changed.is_err() {
+                // The engine ended: what is held is on this node's disk.
+                held.drain(..).for_each(|entry| release(entry, &counters));
+                return;
+            },
+            () = until(deadline) => {}
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn release(entry: Written, counters: &Counters) {
+    counters.commits.fetch_add(1, Ordering::Relaxed);
+    for (answer, outcome) in entry.answers.into_iter().zip(entry.outcomes) {
+        let counter = if outcome.is_ok() {
+            &counters.transactions
+        } else {
+            &counters.rejected
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        // One who no longer waits needs no answer.
+        let _ = answer.send(Ok(outcome));
     }
 }
 

@@ -117,13 +117,47 @@ enum Found {
     },
 }
 
-/// Opens a node's files, rebuilding what is damaged.
+/// Opens a node's files, rebuilding what is damaged. A node that follows
+/// another begins empty when nothing is left to rebuild from.
 pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
+    match open_there(options) {
+        Err(OpenError::Hopeless(problem, _)) if !options.found => {
+            let names = set_aside(&options.folder)?;
+            let mut opened = open_there(options)?;
+            let action = "everything was set aside and comes from the publisher again";
+            opened.recovery.add(&names, problem, action, false);
+            Ok(opened)
+        }
+        opened => opened,
+    }
+}
+
+/// Gives everything of a node another name; answers what was there.
+pub fn set_aside(folder: &Path) -> std::io::Result<String> {
+    let stamp = stamp();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = file_name(&path);
+        let ours = name == LOG || name.starts_with("replica-") || name.starts_with("snapshot-");
+        if name == CLOSED {
+            fs::remove_file(&path)?;
+        } else if ours && !name.contains(".damaged-") {
+            fs::rename(&path, folder.join(format!("{name}.damaged-{stamp}")))?;
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names.join(", "))
+}
+
+fn open_there(options: &Options) -> Result<Opened, OpenError> {
     let mut opening = Opening {
         folder: options.folder.clone(),
         disk: options.disk.clone(),
         cache: options.cache,
         limits: options.history,
+        founder: options.found,
         stamp: stamp(),
         recovery: Recovery::default(),
     };
@@ -225,6 +259,8 @@ struct Opening {
     disk: Arc<dyn Disk>,
     cache: u64,
     limits: HistoryLimits,
+    /// Whether what is lost here is lost: others have it from this node.
+    founder: bool,
     stamp: String,
     recovery: Recovery,
 }
@@ -491,12 +527,17 @@ impl Opening {
         let upto = saved_to.or(base.map(|id| id.index)).unwrap_or_default();
         // What the old log held behind that is not known any more.
         store.begin_epoch(&uuid::Uuid::new_v4().to_string())?;
+        let later = if self.founder {
+            "changes after that, if there were any, are lost"
+        } else {
+            "what came after that comes from the publisher again"
+        };
         let action = format!(
             "it was set aside and begun anew from the replica at entry {}, with the entries up to \
-             {upto}; changes after that, if there were any, are lost",
+             {upto}; {later}",
             index_text(base)
         );
-        self.recovery.add(LOG, problem, &action, true);
+        self.recovery.add(LOG, problem, &action, self.founder);
         Ok((log, store))
     }
 

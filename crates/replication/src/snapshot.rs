@@ -46,6 +46,12 @@ impl SnapshotFile {
     pub fn receive(&self) -> io::Result<Box<dyn Output>> {
         self.disk.create(&self.name)
     }
+
+    /// Removes a file that was not received to its end.
+    pub fn discard(&self) {
+        // What stays is removed when the node is opened.
+        let _ = self.disk.remove(&self.name);
+    }
 }
 
 /// Why a snapshot cannot be used.

@@ -1,203 +1,360 @@
-//! A publisher with learners, in one process: the shape of a cluster to come.
+//! A publisher with learners, in one process.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use openraft::error::{
-    Fatal, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::Vote;
+use openraft::error::{RPCError, RaftError};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+use openraft::raft::AppendEntriesRequest;
+use peer::testing::Wire;
+use replication::{
+    Acknowledgement, CommitError, LARGEST_MESSAGE, Node, Options, Peers, ReplicationServer,
 };
-use openraft::{BasicNode, Snapshot};
-use replication::{CommitError, Config, Node, Options, Raft, Vote};
-use store::{Action, Operation, Transaction, key};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
-/// Nodes reach each other by their handles.
-#[derive(Clone, Default)]
-struct Wire(Arc<Mutex<BTreeMap<u64, Raft>>>);
+/// A node that runs, and its side of the wire.
+struct Running {
+    node: Node,
+    serving: JoinHandle<()>,
+}
 
-struct Line {
+/// The nodes of a test.
+struct Cluster {
     wire: Wire,
-    target: u64,
+    folders: BTreeMap<u64, TempDir>,
+    grace: Duration,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("nobody is there")]
-struct Nobody;
-
-impl Line {
-    fn peer(&self) -> Result<Raft, Unreachable> {
-        self.wire
-            .0
-            .lock()
-            .unwrap()
-            .get(&self.target)
-            .cloned()
-            .ok_or_else(|| Unreachable::new(&Nobody))
-    }
-}
-
-impl RaftNetworkFactory<Config> for Wire {
-    type Network = Line;
-
-    async fn new_client(&mut self, target: u64, _: &BasicNode) -> Line {
-        Line {
-            wire: self.clone(),
-            target,
+impl Cluster {
+    fn new() -> Self {
+        Self {
+            wire: Wire::default(),
+            folders: BTreeMap::new(),
+            grace: Duration::from_secs(60),
         }
     }
-}
 
-impl RaftNetwork<Config> for Line {
-    async fn append_entries(
-        &mut self,
-        rpc: AppendEntriesRequest<Config>,
-        _: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        let answer = self.peer()?.append_entries(rpc).await;
-        answer.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
+    fn folder(&mut self, number: u64) -> &Path {
+        let folder = self.folders.entry(number);
+        folder
+            .or_insert_with(|| tempfile::tempdir().unwrap())
+            .path()
     }
 
-    async fn vote(
-        &mut self,
-        rpc: VoteRequest<u64>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        let answer = self.peer()?.vote(rpc).await;
-        answer.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
+    async fn start(&mut self, number: u64) -> Running {
+        let mut options = Options::new(number, self.folder(number).into());
+        options.found = number == 1;
+        options.address = address(number);
+        options.grace = self.grace;
+        let peers = peers(&self.wire, number);
+        let node = Node::open(options, peers).await.unwrap();
+        let serving = serve(&self.wire, number, &node);
+        Running { node, serving }
     }
 
-    async fn full_snapshot(
-        &mut self,
-        vote: Vote,
-        snapshot: Snapshot<Config>,
-        _: impl Future<Output = ReplicationClosed> + Send + 'static,
-        _: RPCOption,
-    ) -> Result<SnapshotResponse<u64>, StreamingError<Config, Fatal<u64>>> {
-        let peer = self.peer()?;
-        let incoming = peer.begin_receiving_snapshot().await.unwrap();
-        let mut bytes = Vec::new();
-        snapshot
-            .snapshot
-            .bytes()
-            .unwrap()
-            .read_to_end(&mut bytes)
-            .unwrap();
-        let mut file = incoming.receive().unwrap();
-        file.write_all(&bytes).unwrap();
-        file.sync().unwrap();
-        let received = Snapshot {
-            meta: snapshot.meta,
-            snapshot: incoming,
-        };
-        let answer = peer.install_full_snapshot(vote, received).await;
-        answer.map_err(|error| StreamingError::RemoteError(RemoteError::new(self.target, error)))
+    async fn stop(&self, number: u64, running: Running) {
+        self.wire.cut(number);
+        running.serving.abort();
+        // Its connections and what they hold end with it.
+        let _ = running.serving.await;
+        running.node.close().await.unwrap();
     }
 }
 
-fn put(key: &str) -> Transaction {
-    let operation = Operation {
-        action: Action::Put.into(),
-        table: "t".into(),
-        key: key::encode(&[key::Part::Text(key.into())]),
-        row: format!("\"{key}\"").into_bytes(),
-        version: 1,
-        revision: 0,
-    };
-    Transaction {
-        operations: vec![operation],
+/// The ways of node `from` to the others.
+fn peers(wire: &Wire, from: u64) -> Peers {
+    let wire = wire.clone();
+    Peers::new(move |to, _| wire.channel(from, to))
+}
+
+/// Lets others reach a node, until it is cut off.
+fn serve(wire: &Wire, number: u64, node: &Node) -> JoinHandle<()> {
+    let service = ReplicationServer::new(node.responder())
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let serving = tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming(wire.listen(number));
+    tokio::spawn(async move { serving.await.unwrap() })
+}
+
+fn address(number: u64) -> String {
+    format!("n{number}")
+}
+
+fn learners(numbers: &[u64]) -> BTreeMap<u64, String> {
+    numbers.iter().map(|one| (*one, address(*one))).collect()
+}
+
+async fn put(node: &Node, key: &str) -> u64 {
+    let done = node.commit(support::put(key, 1, 20)).await;
+    done.unwrap().unwrap()
+}
+
+async fn fill(node: &Node, name: &str, count: u32) {
+    for number in 0..count {
+        put(node, &format!("{name}-{number}")).await;
     }
 }
 
-async fn start(wire: &Wire, id: u64, folder: &std::path::Path) -> Node {
-    let mut options = Options::new(id, folder.into());
-    options.found = id == 1;
-    let node = Node::open(options, wire.clone()).await.unwrap();
-    wire.0.lock().unwrap().insert(id, node.raft().clone());
-    node
-}
-
-async fn wait_for(node: &Node, index: u64) {
+async fn follow(learner: &Node, publisher: &Node) {
+    let index = publisher.facts().applied;
     let limit = Some(Duration::from_secs(20));
-    node.raft()
+    learner
+        .raft()
         .wait(limit)
         .applied_index_at_least(Some(index), "the learner follows")
         .await
         .unwrap();
 }
 
-#[tokio::test]
-async fn a_learner_gets_a_snapshot_and_then_the_log_and_is_equal() {
-    let folders: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
-    let wire = Wire::default();
-    let publisher = start(&wire, 1, folders[0].path()).await;
+fn expect_equal(learner: &Node, publisher: &Node) {
+    let (ours, theirs) = (learner.replica().store(), publisher.replica().store());
+    assert_eq!(ours.digests(), theirs.digests());
+    assert_eq!(ours.check().unwrap().problems, [""; 0]);
+}
+
+async fn wait_for(node: &Node, state: Acknowledgement) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while node.acknowledgement() != state {
+        assert!(Instant::now() < limit, "{:?}", node.acknowledgement());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_takes_a_snapshot_over_and_follows() {
+    let mut cluster = Cluster::new();
+    let publisher = cluster.start(1).await;
     // The log's beginning is dropped, so that a newcomer needs a snapshot.
     for round in 0..3 {
-        for number in 0..20 {
-            publisher
-                .commit(put(&format!("{round}-{number}")))
-                .await
-                .unwrap()
-                .unwrap();
-        }
-        publisher.snapshot().await.unwrap();
+        fill(&publisher.node, &format!("r{round}"), 20).await;
+        publisher.node.snapshot().await.unwrap();
     }
-    assert!(publisher.facts().purged > 0 || publisher.facts().snapshot > 0);
-    let learner = start(&wire, 2, folders[1].path()).await;
-    publisher
-        .raft()
-        .add_learner(2, BasicNode::new("n2"), true)
-        .await
-        .unwrap();
-    publisher.commit(put("late")).await.unwrap().unwrap();
-    let applied = publisher.facts().applied;
-    wait_for(&learner, applied).await;
+    assert!(publisher.node.facts().purged > 0);
+    let learner = cluster.start(2).await;
     assert_eq!(
-        learner.replica().store().digests(),
-        publisher.replica().store().digests()
+        publisher.node.set_learners(&learners(&[2])).await.unwrap(),
+        1
     );
-    assert_eq!(learner.facts().role, "learner");
-    let members = publisher.facts().members;
     assert_eq!(
-        members
-            .iter()
-            .map(|m| (m.node, m.voter))
-            .collect::<Vec<_>>(),
-        [(1, true), (2, false)]
+        publisher.node.set_learners(&learners(&[2])).await.unwrap(),
+        0
     );
-    let refused = learner.commit(put("no")).await;
+    put(&publisher.node, "late").await;
+    follow(&learner.node, &publisher.node).await;
+    expect_equal(&learner.node, &publisher.node);
+    let facts = learner.node.facts();
+    assert_eq!((facts.role.as_str(), facts.leader), ("learner", Some(1)));
+    let members: Vec<_> = facts
+        .members
+        .iter()
+        .map(|one| (one.node, one.voter, one.address.as_str()))
+        .collect();
+    assert_eq!(members, [(1, true, "n1"), (2, false, "n2")]);
+    let refused = learner.node.commit(support::put("no", 1, 1)).await;
     assert!(
         matches!(&refused, Err(CommitError::Elsewhere(node)) if node == "1"),
         "{refused:?}"
     );
+    // Replicas are compared where both have been.
+    let index = publisher.node.facts().applied;
+    let there = learner.node.replica().digests_at(index);
+    assert_eq!(there, publisher.node.replica().digests_at(index));
+    assert!(there.is_some());
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
 
-    // It was away for a while and follows again.
-    wire.0.lock().unwrap().remove(&2);
-    learner.close().await.unwrap();
-    for number in 0..30 {
-        publisher
-            .commit(put(&format!("away-{number}")))
-            .await
-            .unwrap()
-            .unwrap();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_away_catches_up_by_itself() {
+    let mut cluster = Cluster::new();
+    cluster.grace = Duration::ZERO;
+    let publisher = cluster.start(1).await;
+    let learner = cluster.start(2).await;
+    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    fill(&publisher.node, "first", 5).await;
+    follow(&learner.node, &publisher.node).await;
+    cluster.stop(2, learner).await;
+    fill(&publisher.node, "away", 30).await;
+    let learner = cluster.start(2).await;
+    assert_eq!(learner.node.recovery().findings, []);
+    follow(&learner.node, &publisher.node).await;
+    expect_equal(&learner.node, &publisher.node);
+    // Away for so long that the log no longer has what it missed.
+    cluster.stop(2, learner).await;
+    for round in 0..3 {
+        fill(&publisher.node, &format!("long-{round}"), 20).await;
+        publisher.node.snapshot().await.unwrap();
     }
-    let learner = start(&wire, 2, folders[1].path()).await;
-    assert_eq!(learner.recovery().findings, []);
-    wait_for(&learner, publisher.facts().applied).await;
-    assert_eq!(
-        learner.replica().store().digests(),
-        publisher.replica().store().digests()
+    let learner = cluster.start(2).await;
+    follow(&learner.node, &publisher.node).await;
+    expect_equal(&learner.node, &publisher.node);
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_is_answered_when_a_learner_has_it() {
+    let mut cluster = Cluster::new();
+    let publisher = cluster.start(1).await;
+    assert_eq!(publisher.node.acknowledgement(), Acknowledgement::Alone);
+    let learner = cluster.start(2).await;
+    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    put(&publisher.node, "first").await;
+    wait_for(&publisher.node, Acknowledgement::Replicated).await;
+    for number in 0..20 {
+        put(&publisher.node, &format!("k{number}")).await;
+    }
+    // Nothing passes any more, so that the learner has it now or never.
+    let index = publisher.node.facts().applied;
+    cluster.wire.freeze(2);
+    let limit = Instant::now() + Duration::from_secs(5);
+    while learner.node.facts().last_log < index {
+        assert!(Instant::now() < limit, "{:?}", learner.node.facts());
+        tokio::task::yield_now().await;
+    }
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn learners_that_hang_or_stop_hold_nobody_up() {
+    let mut cluster = Cluster::new();
+    cluster.grace = Duration::from_millis(300);
+    let publisher = cluster.start(1).await;
+    let learner = cluster.start(2).await;
+    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    put(&publisher.node, "first").await;
+    wait_for(&publisher.node, Acknowledgement::Replicated).await;
+    // Its connections stay, and it says nothing.
+    cluster.wire.freeze(2);
+    let begin = Instant::now();
+    put(&publisher.node, "waits").await;
+    assert!(begin.elapsed() >= cluster.grace, "it was waited for");
+    assert_eq!(publisher.node.acknowledgement(), Acknowledgement::Degraded);
+    let begin = Instant::now();
+    fill(&publisher.node, "hangs", 50).await;
+    // Not once more for the same learner: that would be 15 s.
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
     );
-    assert_eq!(
-        learner.replica().store().check().unwrap().problems,
-        Vec::<String>::new()
+    // It is back, and counts again.
+    learner.serving.abort();
+    let serving = serve(&cluster.wire, 2, &learner.node);
+    follow(&learner.node, &publisher.node).await;
+    wait_for(&publisher.node, Acknowledgement::Replicated).await;
+    expect_equal(&learner.node, &publisher.node);
+    let learner = Running { serving, ..learner };
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_whose_files_are_damaged_rebuilds_itself() {
+    let mut cluster = Cluster::new();
+    let publisher = cluster.start(1).await;
+    let mut learner = cluster.start(2).await;
+    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    fill(&publisher.node, "some", 30).await;
+    follow(&learner.node, &publisher.node).await;
+    let lost: [&[&str]; 3] = [
+        &["log.redb"],
+        &["replica-000001"],
+        &["log.redb", "replica-"],
+    ];
+    for lost in lost {
+        cluster.stop(2, learner).await;
+        let folder = cluster.folder(2).to_owned();
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.contains(".damaged-") || !lost.iter().any(|lost| name.starts_with(lost)) {
+                continue;
+            }
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                // Nothing that redb could take for its own.
+                std::fs::write(path, "damaged").unwrap();
+            }
+        }
+        put(&publisher.node, &format!("without {lost:?}")).await;
+        learner = cluster.start(2).await;
+        let recovery = learner.node.recovery();
+        assert!(!recovery.loss(), "the publisher has it all: {recovery:?}");
+        put(&publisher.node, &format!("after {lost:?}")).await;
+        follow(&learner.node, &publisher.node).await;
+        expect_equal(&learner.node, &publisher.node);
+        assert_eq!(
+            publisher.node.facts().fault,
+            "",
+            "the publisher is unharmed"
+        );
+    }
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_removed_gets_nothing_more_and_harms_nobody() {
+    let mut cluster = Cluster::new();
+    let publisher = cluster.start(1).await;
+    let learner = cluster.start(2).await;
+    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    put(&publisher.node, "before").await;
+    follow(&learner.node, &publisher.node).await;
+    let index = learner.node.facts().last_log;
+    publisher.node.set_learners(&learners(&[])).await.unwrap();
+    fill(&publisher.node, "after", 10).await;
+    assert_eq!(publisher.node.acknowledgement(), Acknowledgement::Alone);
+    // At most the entry that says that it is removed.
+    assert!(learner.node.facts().last_log <= index + 1);
+    cluster.stop(2, learner).await;
+    // It comes back with what it had, and is not a member by that.
+    let learner = cluster.start(2).await;
+    put(&publisher.node, "later").await;
+    assert!(learner.node.facts().last_log <= index + 1);
+    let facts = publisher.node.facts();
+    let members: Vec<u64> = facts.members.iter().map(|member| member.node).collect();
+    assert_eq!(members, [1]);
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_speaks_for_itself_only() {
+    let mut cluster = Cluster::new();
+    let publisher = cluster.start(1).await;
+    // Node 2 would lead in the name of node 3, with a term above all.
+    let mut line = peers(&cluster.wire, 2)
+        .new_client(1, &openraft::BasicNode::new("n1"))
+        .await;
+    let request = AppendEntriesRequest {
+        vote: Vote::new_committed(99, 3),
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    let option = RPCOption::new(Duration::from_secs(5));
+    let refused = line.append_entries(request, option).await;
+    let Err(RPCError::<_, _, RaftError<u64>>::Unreachable(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        error.to_string().contains("in the name of another"),
+        "{error}"
     );
-    learner.close().await.unwrap();
-    publisher.close().await.unwrap();
+    put(&publisher.node, "still leads").await;
+    assert_eq!(publisher.node.facts().term, 1);
+    cluster.stop(1, publisher).await;
 }
