@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use replication::{Alone, CommitError, Node, Options, Recovery};
+use replication::{Alone, CommitError, Node, Options, Peers, Recovery};
 use serde_json::Value;
 use store::{Action, Operation, Outcome, Store, Transaction, key};
 use tokio::sync::watch;
 
-use crate::{Error, transfer};
+use crate::cluster::{self, Cluster};
+use crate::{Error, rpc, transfer};
+
+/// A judgement of the replicator that is older than this is no longer one.
+const STALE: Duration = Duration::from_secs(20);
 
 /// Watchers and changes of one table since the service started.
 #[derive(Debug, Default)]
@@ -26,22 +30,30 @@ pub(crate) struct TableCounts {
 #[derive(Debug)]
 pub(crate) struct Engine {
     node: Node,
+    cluster: Option<Cluster>,
+    /// The replicator's judgement, and when it came.
+    report: Mutex<Option<(Instant, rpc::ReportRequest)>>,
     counts: Mutex<BTreeMap<String, Arc<TableCounts>>>,
     /// Why the service must start again; empty while it need not.
     restart: watch::Sender<String>,
 }
 
 impl Engine {
-    /// Opens the database in a folder. `cache` bounds the memory for pages.
-    pub(crate) async fn open(folder: &Path, cache: u64) -> anyhow::Result<Self> {
-        let mut options = Options::new(1, folder.into());
-        options.cache = cache;
-        let node = Node::open(options, Alone).await?;
+    /// Opens the database. Without ways to others it is a cluster of its own.
+    pub(crate) async fn open(options: Options, peers: Option<Peers>) -> anyhow::Result<Self> {
+        let folder = &options.folder.clone();
+        keep_number(&options)?;
+        let node = match &peers {
+            Some(peers) => Node::open(options, peers.clone()).await?,
+            None => Node::open(options, Alone).await?,
+        };
         if !node.recovery().findings.is_empty() {
             write_report(folder, node.recovery())?;
         }
         Ok(Self {
             node,
+            cluster: peers.map(Cluster::new),
+            report: Mutex::default(),
             counts: Mutex::default(),
             restart: watch::Sender::default(),
         })
@@ -62,8 +74,51 @@ impl Engine {
         self.node.replica().revisions()
     }
 
-    /// Carries a transaction out; answers when it is durable.
+    /// The other nodes; none when this one is a cluster of its own.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// Takes the replicator's judgement of this node.
+    pub(crate) fn take_report(&self, report: rpc::ReportRequest) {
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), report));
+    }
+
+    /// The replicator's judgement of this node, as far as it still counts.
+    pub(crate) fn report(&self) -> rpc::ReportRequest {
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        match report.clone() {
+            None => rpc::ReportRequest {
+                reason: "the replicator has not looked at this node yet".into(),
+                ..Default::default()
+            },
+            Some((at, report)) if at.elapsed() > STALE => rpc::ReportRequest {
+                state: 3,
+                reason: format!(
+                    "the replicator has not reported for {} s",
+                    at.elapsed().as_secs()
+                ),
+                ..report
+            },
+            Some((_, report)) => report,
+        }
+    }
+
+    /// Carries a transaction out, here or on the publisher; answers when it is
+    /// durable and reads of this node see it.
     pub(crate) async fn propose(&self, transaction: Transaction) -> Result<Outcome, Error> {
+        let facts = self.node.facts();
+        match &self.cluster {
+            Some(cluster) if facts.leader != Some(facts.node) => {
+                cluster::forward(self, cluster, &transaction).await
+            }
+            _ => self.propose_here(transaction).await,
+        }
+    }
+
+    /// Carries a transaction out on this node, which must lead.
+    pub(crate) async fn propose_here(&self, transaction: Transaction) -> Result<Outcome, Error> {
         let mut tables: BTreeMap<String, u64> = BTreeMap::new();
         for step in &transaction.operations {
             if step.action() != Action::Require {
@@ -189,4 +244,29 @@ fn write_report(folder: &Path, recovery: &Recovery) -> anyhow::Result<PathBuf> {
     let report = serde_json::json!({ "time": now.as_secs(), "findings": recovery.findings });
     std::fs::write(&path, format!("{report:#}\n"))?;
     Ok(path)
+}
+
+/// Sets aside what a node with another number in the log left: a node that was
+/// reset begins empty.
+fn keep_number(options: &Options) -> anyhow::Result<()> {
+    let file = options.folder.join("number");
+    let last = match std::fs::read_to_string(&file) {
+        Ok(text) => Some(text.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).context(file.display().to_string()),
+    };
+    let own = options.node.to_string();
+    if last.as_ref() == Some(&own) {
+        return Ok(());
+    }
+    if let Some(last) = last {
+        let names = replication::set_aside(&options.folder)?;
+        tracing::warn!(
+            last,
+            own,
+            names,
+            "The node has a new number; it begins empty."
+        );
+    }
+    std::fs::write(&file, own).with_context(|| file.display().to_string())
 }

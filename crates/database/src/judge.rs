@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-use crate::{Member, Report, Status};
+use crate::{Report, Status};
 
 /// More entries than this are a lag.
 const LAG_ENTRIES: u64 = 100;
 /// Something unapplied for longer than this is a lag.
 const LAG: Duration = Duration::from_secs(5);
+/// Without a word from the node that leads for so long, what is here is stale.
+const STALE: Duration = Duration::from_secs(60);
+/// After so long it does not end by itself.
+const GRACE: Duration = Duration::from_secs(3600);
 
 /// The states, as the original's administrators know them.
 pub(crate) mod state {
@@ -47,39 +51,21 @@ impl Judge {
         expected: &[(u64, String, String)],
         now: Duration,
     ) -> Report {
-        let lag_entries = seen.last_log.saturating_sub(seen.applied);
+        let last = seen.last_log.max(seen.leader_last);
+        let lag_entries = last.saturating_sub(seen.applied);
         if lag_entries == 0 {
             self.behind_since = None;
         }
         let since = (lag_entries > 0).then(|| *self.behind_since.get_or_insert(now));
-        let lag = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        let (state, reason) = self.state(seen, expected, lag_entries, lag);
-        let members = seen.members.iter().map(|member| {
-            let known = expected.iter().find(|(node, ..)| *node == member.node);
-            let (name, address) = known.map_or(
-                (String::new(), member.address.clone()),
-                |(_, name, address)| (name.clone(), address.clone()),
-            );
-            let own = member.node == seen.node;
-            Member {
-                name,
-                address,
-                state: if own { state } else { state::STARTING },
-                reason: if own {
-                    reason.clone()
-                } else {
-                    "no word from it yet".into()
-                },
-                lag_entries: if own { lag_entries } else { 0 },
-                ..member.clone()
-            }
-        });
+        let behind = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        // What was not heard of may be missing, too.
+        let lag = behind.max(Duration::from_secs(seen.silent_seconds));
+        let (state, reason) = self.state(seen, expected, lag_entries, behind);
         Report {
             state,
             lag_entries,
             lag_seconds: lag.as_secs(),
-            members: members.collect(),
-            reason: reason.clone(),
+            reason,
         }
     }
 
@@ -93,8 +79,19 @@ impl Judge {
         if !seen.fault.is_empty() {
             return (state::FAILED, seen.fault.clone());
         }
+        if !seen.refused.is_empty() {
+            let text = format!("the publisher refuses this node: {}", seen.refused);
+            return (state::FAILED, text);
+        }
         if let Some(first) = self.problems.first() {
             return (state::MISMATCH, format!("the last check found: {first}"));
+        }
+        if !seen.mismatched.is_empty() {
+            let text = format!(
+                "tables differ from the publisher's: {}",
+                seen.mismatched.join(", ")
+            );
+            return (state::MISMATCH, text);
         }
         if seen.members.is_empty() || seen.applied == 0 {
             return (state::STARTING, "nothing is applied yet".into());
@@ -103,6 +100,20 @@ impl Judge {
         // one over means that the rows are not there yet.
         if seen.snapshot_running && seen.role != "leader" {
             return (state::BEHIND, "a snapshot is being taken over".into());
+        }
+        let silence = Duration::from_secs(seen.silent_seconds);
+        if !seen.heard || silence > LAG {
+            let text = if seen.heard {
+                format!("no word from the publisher for {} s", seen.silent_seconds)
+            } else {
+                "no word from the publisher since the database started".into()
+            };
+            let state = match silence {
+                silence if silence > GRACE => state::FAILED,
+                silence if silence > STALE => state::MISMATCH,
+                _ => state::BEHIND,
+            };
+            return (state, text);
         }
         if lag_entries > LAG_ENTRIES || lag > LAG {
             let text = format!(
@@ -132,6 +143,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Member;
 
     fn seen(applied: u64, last_log: u64) -> Status {
         let members = vec![Member {
@@ -146,6 +158,7 @@ mod tests {
             last_log,
             role,
             members,
+            heard: true,
             ..Status::default()
         }
     }
@@ -166,7 +179,6 @@ mod tests {
         let mut judge = Judge::default();
         let report = judge.judge(&seen(7, 7), &nodes(&[1]), at(0));
         assert_eq!((report.state, report.lag_entries), (2, 0));
-        assert_eq!(report.members[0].name, "n1");
         assert_eq!(judge.judge(&seen(0, 0), &[], at(0)).state, 0);
     }
 
@@ -227,5 +239,52 @@ mod tests {
             ..leader
         };
         assert_eq!(judge.judge(&learner, &[], at(0)).state, 1);
+    }
+
+    #[test]
+    fn a_subscriber_is_behind_what_its_publisher_told() {
+        let mut judge = Judge::default();
+        let status = Status {
+            leader_last: 250,
+            ..seen(100, 100)
+        };
+        let report = judge.judge(&status, &[], at(0));
+        assert_eq!((report.state, report.lag_entries), (1, 150));
+        let status = Status {
+            mismatched: vec!["end_user".into()],
+            ..seen(7, 7)
+        };
+        let report = judge.judge(&status, &[], at(1));
+        assert!(report.state == 3 && report.reason.contains("end_user"));
+    }
+
+    #[test]
+    fn a_publisher_that_is_silent_makes_it_stale_and_in_the_end_a_failure() {
+        let mut judge = Judge::default();
+        let mut state = |seconds, heard| {
+            let status = Status {
+                silent_seconds: seconds,
+                heard,
+                ..seen(7, 7)
+            };
+            judge.judge(&status, &[], at(seconds)).state
+        };
+        assert_eq!(state(0, false), 1);
+        assert_eq!(state(5, true), 2);
+        assert_eq!(state(6, true), 1);
+        assert_eq!(state(61, true), 3);
+        assert_eq!(state(61, false), 3);
+        assert_eq!(state(3601, true), 4);
+    }
+
+    #[test]
+    fn a_node_that_was_removed_has_failed() {
+        let mut judge = Judge::default();
+        let status = Status {
+            refused: "node number 2 is not a member".into(),
+            ..seen(7, 7)
+        };
+        let report = judge.judge(&status, &[], at(0));
+        assert!(report.state == 4 && report.reason.contains("not a member"));
     }
 }

@@ -7,11 +7,15 @@
 //! there are lie in [`tables`].
 
 mod client;
+mod cluster;
+#[cfg(test)]
+mod cluster_tests;
 mod engine;
 mod error;
 mod feed;
 mod judge;
 pub mod layer_monitor;
+mod neighbours;
 mod parameters;
 pub mod replicator;
 mod rpc;

@@ -62,6 +62,8 @@ async fn look(database: &Database, judge: &mut Judge, now: Duration) -> Result<R
     let nodes = database.list::<ProcessNode>(&[]).await?;
     let expected: Vec<_> = nodes
         .into_iter()
+        // One that was added and has not joined is not missed.
+        .filter(|node| node.replica != 0)
         .map(|node| (node.replica.unsigned_abs(), node.name, node.address))
         .collect();
     let report = judge.judge(&seen, &expected, now);

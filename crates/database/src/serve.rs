@@ -4,10 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peer::Credentials;
+use replication::{Acknowledgement, Options, Peers};
 use service::{Context, Role, Severity};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::LARGEST_MESSAGE;
+use crate::cluster;
 use crate::engine::Engine;
 use crate::rpc::database_server::DatabaseServer;
 use crate::server::Server;
@@ -19,11 +22,19 @@ use crate::{Database, Table, Transaction};
 const CACHE: u64 = 32 << 20;
 const LARGEST_CACHE: u64 = 1 << 30;
 
+/// How often the other nodes are asked how they are.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long connections of other nodes may take to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Pause before the port for other nodes is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Runs the database service until it is told to stop.
 pub async fn serve(context: Context) -> anyhow::Result<()> {
     let folder = context.paths().state(context.id());
     std::fs::create_dir_all(&folder)?;
-    let engine = Arc::new(open(&context, &folder).await?);
+    let credentials = credentials()?;
+    let engine = Arc::new(open(&context, &folder, credentials.as_ref()).await?);
     let socket = context.paths().database_socket();
     let listener = service::uds::listen(&socket)?;
     // Ends the streams of watchers, for which an orderly stop waits.
@@ -40,7 +51,15 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
             stop.clone().cancelled_owned(),
         );
     let attending = attend(&context, &engine, &stop, &socket);
-    let (served, failure) = tokio::join!(serving, attending);
+    let neighbours = async {
+        if let Some(credentials) = &credentials {
+            tokio::join!(
+                answer_others(&context, &engine, credentials, &stop),
+                know_others(&engine, &stop)
+            );
+        }
+    };
+    let (served, failure, ()) = tokio::join!(serving, attending, neighbours);
     served?;
     engine.close().await?;
     match failure? {
@@ -49,16 +68,47 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
     }
 }
 
-/// Opens the files; says what it does while that takes long.
-async fn open(context: &Context, folder: &Path) -> anyhow::Result<Engine> {
+/// The certificate for connections between nodes; a test has none.
+fn credentials() -> anyhow::Result<Option<Credentials>> {
+    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
+        return Ok(None);
+    };
+    Ok(Some(Credentials::load(Path::new(&folder))?))
+}
+
+/// How the node's files are opened.
+fn options(context: &Context, folder: &Path, credentials: Option<&Credentials>) -> Options {
+    let number = credentials.map_or(1, |credentials| credentials.identity().replica);
+    let mut options = Options::new(number, folder.into());
     let cache = std::env::var("SIGNALBOX_DATABASE_CACHE").ok();
-    let cache = cache
+    options.cache = cache
         .and_then(|text| text.parse().ok())
         .unwrap_or(CACHE)
         .min(LARGEST_CACHE);
+    // A test has no set-up.
+    if let Ok(node) = context.node() {
+        options.found = node.role == Role::Publisher;
+        options.address = cluster::address_of(&node.address);
+    }
+    options
+}
+
+/// Opens the files; says what it does while that takes long.
+async fn open(
+    context: &Context,
+    folder: &Path,
+    credentials: Option<&Credentials>,
+) -> anyhow::Result<Engine> {
+    let options = options(context, folder, credentials);
+    let founder = options.found;
+    let peers = credentials.cloned().map(|credentials| {
+        Peers::new(move |node, address| peer::channel(&credentials, node, address))
+    });
     let opening = async {
-        let engine = Engine::open(folder, cache).await?;
-        engine.import_seed(&folder.join("seed.json")).await?;
+        let engine = Engine::open(options, peers).await?;
+        if founder {
+            engine.import_seed(&folder.join("seed.json")).await?;
+        }
         anyhow::Ok(engine)
     };
     tokio::pin!(opening);
@@ -86,6 +136,85 @@ async fn open(context: &Context, folder: &Path) -> anyhow::Result<Engine> {
     Ok(engine)
 }
 
+/// Serves the other nodes of the cluster. This node's own services do not
+/// depend on it.
+async fn answer_others(
+    context: &Context,
+    engine: &Arc<Engine>,
+    credentials: &Credentials,
+    stop: &CancellationToken,
+) {
+    const ALARM: &str = "DatabasePort";
+    while !stop.is_cancelled() {
+        let served = async {
+            let listener = peer::listen(cluster::PORT).await?;
+            context.alarms().clear(ALARM);
+            cluster::services(engine)
+                .serve_with_incoming_shutdown(
+                    peer::accept(listener, credentials),
+                    stop.clone().cancelled_owned(),
+                )
+                .await?;
+            anyhow::Ok(())
+        };
+        // A node that hangs with a request of ours must not hold the stop up.
+        let farewell = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+            Ok(())
+        };
+        let ended = tokio::select! {
+            ended = served => ended,
+            ended = farewell => ended,
+        };
+        if let Err(error) = ended {
+            let text = format!(
+                "Other nodes cannot reach this one: port {} cannot be listened on ({error:#}).",
+                cluster::PORT
+            );
+            context.alarms().raise(ALARM, Severity::Error, &text);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// Asks the other nodes how they are, and keeps the members those of the
+/// table of nodes.
+async fn know_others(engine: &Arc<Engine>, stop: &CancellationToken) {
+    let mut clock = tokio::time::interval(LOOK);
+    let mut revisions = engine.revisions();
+    let mut metrics = engine.node().raft().metrics();
+    let mut members = Vec::new();
+    loop {
+        let round = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = clock.tick() => true,
+            Ok(()) = revisions.changed() => false,
+            // Whoever hears of its first members asks them at once.
+            Ok(()) = metrics.changed() => {
+                let now = engine.node().facts().members;
+                let now: Vec<u64> = now.iter().map(|member| member.node).collect();
+                let news = now != members;
+                members = now;
+                news
+            }
+        };
+        let work = async {
+            cluster::settle_members(engine).await;
+            if let Some(others) = engine.cluster().filter(|_| round) {
+                cluster::look_around(engine, others).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = work => {}
+        }
+    }
+}
+
 /// The chores beside serving. Ends with the service; with a reason when it
 /// must start again.
 async fn attend(
@@ -100,6 +229,7 @@ async fn attend(
     let database = Database::connect(socket);
     let mut registered = context.node().ok();
     register(context, &database).await?;
+    let mut acknowledged = Acknowledgement::default();
     context.ready("Serves.");
     let mut clock = tokio::time::interval(Duration::from_secs(2));
     loop {
@@ -118,21 +248,37 @@ async fn attend(
                     register(context, &database).await?;
                     registered = node;
                 }
+                let now = engine.node().acknowledgement();
+                if std::mem::replace(&mut acknowledged, now) != now {
+                    tell(context, now);
+                }
             }
         }
     }
 }
 
-/// Keeps this node's own row among the cluster's nodes up to date.
+fn tell(context: &Context, acknowledgement: Acknowledgement) {
+    const ALARM: &str = "DatabaseNotReplicated";
+    if acknowledgement == Acknowledgement::Degraded {
+        let text = "No subscriber keeps up: changes are on this node's disk alone. \
+                    \"utils dbreplication runtimestate\" shows which node is away.";
+        context.alarms().raise(ALARM, Severity::Error, text);
+    } else {
+        context.alarms().clear(ALARM);
+    }
+}
+
+/// Keeps the publisher's own row among the cluster's nodes up to date. A
+/// subscriber's is written on the publisher.
 async fn register(context: &Context, database: &Database) -> anyhow::Result<()> {
     // A test has no set-up.
     let Ok(node) = context.node() else {
         return Ok(());
     };
-    let role = match node.role {
-        Role::Publisher => "publisher",
-        Role::Subscriber => "subscriber",
-    };
+    if node.role == Role::Subscriber {
+        return Ok(());
+    }
+    let role = "publisher";
     let row = ProcessNode {
         name: node.name,
         domain: node.domain,

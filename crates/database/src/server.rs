@@ -1,9 +1,9 @@
 //! The interface over the engine.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
+use replication::Facts;
 use store::{Action, Rejection, key};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,30 +12,55 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::Engine;
 use crate::feed::Feed;
-use crate::{Error, rpc, transfer};
+use crate::{Error, cluster, rpc, transfer};
 
 /// Rows or changes of about this many bytes go into one message.
 pub(crate) const CHUNK: usize = 256 << 10;
 /// Largest transaction, in bytes of rows.
 const LARGEST_TRANSACTION: usize = 48 << 20;
-/// A judgement of the replicator that is older than this is no longer one.
-const STALE: Duration = Duration::from_secs(20);
 
 /// The interface's state.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     engine: Arc<Engine>,
     stop: CancellationToken,
-    report: Arc<Mutex<Option<(Instant, rpc::ReportRequest)>>>,
 }
 
 impl Server {
     pub(crate) fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
-        Self {
-            engine,
-            stop,
-            report: Arc::default(),
-        }
+        Self { engine, stop }
+    }
+
+    /// The nodes of the cluster with what is known of each.
+    fn members(&self, facts: &Facts, own: &rpc::ReportRequest) -> Vec<rpc::Member> {
+        let rows = cluster::rows(&self.engine);
+        let members = facts.members.iter().map(|member| {
+            let row = rows
+                .iter()
+                .find(|row| row.replica.unsigned_abs() == member.node);
+            let known = rpc::Member {
+                node: member.node,
+                name: row.map_or_else(String::new, |row| row.name.clone()),
+                address: row.map_or_else(|| member.address.clone(), |row| row.address.clone()),
+                voter: member.voter,
+                ..rpc::Member::default()
+            };
+            match self.engine.cluster() {
+                Some(cluster) if member.node != facts.node => {
+                    cluster.neighbours().member(known, cluster.now())
+                }
+                _ => rpc::Member {
+                    state: own.state,
+                    reason: own.reason.clone(),
+                    lag_entries: own.lag_entries,
+                    lag_seconds: own.lag_seconds,
+                    reachable: true,
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    ..known
+                },
+            }
+        });
+        members.collect()
     }
 
     /// An error of the store for the client. Damage is found here at the
@@ -129,37 +154,25 @@ impl rpc::database_server::Database for Server {
     async fn status(&self, _: Request<rpc::StatusRequest>) -> Reply<rpc::StatusReply> {
         let store = self.engine.store();
         let facts = self.engine.node().facts();
-        let report = self
-            .report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let report = match report {
-            None => rpc::ReportRequest {
-                reason: "the replicator has not looked at this node yet".into(),
-                ..Default::default()
-            },
-            Some((at, report)) if at.elapsed() > STALE => rpc::ReportRequest {
-                state: 3,
-                reason: format!(
-                    "the replicator has not reported for {} s",
-                    at.elapsed().as_secs()
-                ),
-                ..report
-            },
-            Some((_, report)) => report,
+        let report = self.engine.report();
+        let members = self.members(&facts, &report);
+        let leads = facts.leader == Some(facts.node);
+        let mut reply = rpc::StatusReply {
+            heard: leads,
+            ..rpc::StatusReply::default()
         };
-        let members = if report.members.is_empty() {
-            let members = facts.members.iter().map(|member| rpc::Member {
-                node: member.node,
-                address: member.address.clone(),
-                voter: member.voter,
-                ..Default::default()
-            });
-            members.collect()
-        } else {
-            report.members
-        };
+        if let Some(cluster) = self.engine.cluster().filter(|_| !leads) {
+            let neighbours = cluster.neighbours();
+            let now = cluster.now();
+            let voter = facts.members.iter().find(|member| member.voter);
+            let leader = facts.leader.or(voter.map(|member| member.node));
+            let last = leader.and_then(|leader| neighbours.last_log(leader, now));
+            reply.heard = last.is_some();
+            reply.leader_last = last.map_or(0, |(index, _)| index);
+            reply.silent_seconds = last.map_or(now, |(_, ago)| ago).as_secs();
+            reply.mismatched.clone_from(&neighbours.mismatched);
+            reply.refused.clone_from(&neighbours.refused);
+        }
         Ok(Response::new(rpc::StatusReply {
             state: report.state,
             reason: report.reason,
@@ -178,23 +191,13 @@ impl rpc::database_server::Database for Server {
             revision: store.revision(),
             epoch: store.epoch(),
             recovery: self.engine.node().recovery().text(),
+            ..reply
         }))
     }
 
     async fn digests(&self, _: Request<rpc::DigestsRequest>) -> Reply<rpc::DigestsReply> {
         let (tables, applied, revision) = self.engine.store().digests();
-        let tables = tables.into_iter().map(|table| rpc::TableDigest {
-            version: crate::tables::schema(&table.table).map_or(0, |schema| schema.version),
-            table: table.table,
-            digest: table.digest.to_string(),
-            rows: table.rows,
-            bytes: table.bytes,
-        });
-        Ok(Response::new(rpc::DigestsReply {
-            applied,
-            revision,
-            tables: tables.collect(),
-        }))
+        Ok(Response::new(cluster::digests(applied, revision, &tables)))
     }
 
     async fn check(&self, _: Request<rpc::CheckRequest>) -> Reply<rpc::CheckReply> {
@@ -247,8 +250,7 @@ impl rpc::database_server::Database for Server {
     }
 
     async fn report(&self, request: Request<rpc::ReportRequest>) -> Reply<rpc::ReportReply> {
-        let report = Some((Instant::now(), request.into_inner()));
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        self.engine.take_report(request.into_inner());
         Ok(Response::new(rpc::ReportReply {}))
     }
 

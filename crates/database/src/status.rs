@@ -40,9 +40,20 @@ pub struct Status {
     pub recovery: String,
     /// What keeps the database from serving well; empty when nothing.
     pub fault: String,
+    /// The last entry of the log on the node that leads, as it told last.
+    pub leader_last: u64,
+    /// Seconds since that node was heard, or since the service started; 0 on
+    /// the node that leads.
+    pub silent_seconds: u64,
+    /// Whether that node was heard since the service started, or is this one.
+    pub heard: bool,
+    /// Tables that differ from that node's at the same place of the log.
+    pub mismatched: Vec<String>,
+    /// Why that node will not have this one; empty when it does.
+    pub refused: String,
 }
 
-/// A node of the cluster, as the replicator sees it.
+/// A node of the cluster, as this one knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Its number in the log.
@@ -59,6 +70,14 @@ pub struct Member {
     pub lag_entries: u64,
     /// Why its state is what it is.
     pub reason: String,
+    /// For how long it has lacked something.
+    pub lag_seconds: u64,
+    /// Whether it answers this node.
+    pub reachable: bool,
+    /// How long it took to answer, in microseconds; 0 for this node.
+    pub ping_micros: u64,
+    /// Version of its software; empty when it is not known.
+    pub version: String,
 }
 
 /// The replicator's judgement.
@@ -72,8 +91,6 @@ pub struct Report {
     pub lag_entries: u64,
     /// For how long.
     pub lag_seconds: u64,
-    /// Every node.
-    pub members: Vec<Member>,
 }
 
 /// Digests of the tables at one position of the log.
@@ -198,6 +215,11 @@ impl From<rpc::StatusReply> for Status {
             members: reply.members.into_iter().map(Member::from).collect(),
             recovery: reply.recovery,
             fault: reply.fault,
+            leader_last: reply.leader_last,
+            silent_seconds: reply.silent_seconds,
+            heard: reply.heard,
+            mismatched: reply.mismatched,
+            refused: reply.refused,
         }
     }
 }
@@ -212,20 +234,10 @@ impl From<rpc::Member> for Member {
             state: state(member.state),
             lag_entries: member.lag_entries,
             reason: member.reason,
-        }
-    }
-}
-
-impl From<Member> for rpc::Member {
-    fn from(member: Member) -> Self {
-        Self {
-            node: member.node,
-            name: member.name,
-            address: member.address,
-            voter: member.voter,
-            state: member.state.into(),
-            lag_entries: member.lag_entries,
-            reason: member.reason,
+            lag_seconds: member.lag_seconds,
+            reachable: member.reachable,
+            ping_micros: member.ping_micros,
+            version: member.version,
         }
     }
 }
@@ -237,7 +249,6 @@ impl From<Report> for rpc::ReportRequest {
             reason: report.reason,
             lag_entries: report.lag_entries,
             lag_seconds: report.lag_seconds,
-            members: report.members.into_iter().map(rpc::Member::from).collect(),
         }
     }
 }

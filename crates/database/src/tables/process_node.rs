@@ -17,8 +17,8 @@ pub struct ProcessNode {
     pub role: String,
     /// Kind of node, such as `imp`.
     pub product: String,
-    /// Number of the node in the replication log; a node that is reset gets a
-    /// new one.
+    /// Number of the node in the replication log; 0 while it was added and has
+    /// not joined. A node that is reset gets a new one.
     pub replica: i64,
 }
 
@@ -33,7 +33,7 @@ impl Table for ProcessNode {
             Column::text("address", 45),
             Column::new("role", Kind::Choice(&["publisher", "subscriber"])),
             Column::text("product", 16),
-            Column::new("replica", Kind::Integer(1, i64::MAX)),
+            Column::new("replica", Kind::Integer(0, i64::MAX)),
         ],
         migrations: &[],
     };

@@ -1,0 +1,361 @@
+//! This node's database among those of its cluster: answers the other nodes,
+//! asks them how they are, and takes changes to the publisher.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use peer::Remote;
+use prost::Message;
+use replication::{Facts, LARGEST_MESSAGE, Peers};
+use store::{Outcome, Transaction};
+use tonic::transport::server::Router;
+use tonic::{Code, Request, Response, Status};
+
+use crate::Error;
+use crate::engine::Engine;
+use crate::neighbours::{Neighbours, differing};
+use crate::rpc;
+use crate::rpc::neighbour_client::NeighbourClient;
+use crate::rpc::neighbour_server::{Neighbour, NeighbourServer};
+use crate::tables::ProcessNode;
+
+/// The port that nodes reach each other's databases at.
+pub(crate) const PORT: u16 = 1500;
+/// How long a node may take to say how it is.
+const ANSWER: Duration = Duration::from_millis(1500);
+/// How long the publisher may take with a change.
+const CHANGE: Duration = Duration::from_secs(15);
+/// How long a change may take from the publisher to this node.
+const ARRIVAL: Duration = Duration::from_secs(10);
+/// Largest transaction in the log's form, with room for the message around it.
+const LARGEST_WORD: usize = 1 << 20;
+
+/// The ways to other nodes, and what is known of them.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    peers: Peers,
+    origin: Instant,
+    neighbours: Mutex<Neighbours>,
+}
+
+impl Cluster {
+    pub(crate) fn new(peers: Peers) -> Self {
+        Self {
+            peers,
+            origin: Instant::now(),
+            neighbours: Mutex::default(),
+        }
+    }
+
+    /// Time since the service started.
+    pub(crate) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    pub(crate) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
+        self.neighbours
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Number and address of the node that takes changes: the one that leads, or
+/// the one that may.
+fn leader(facts: &Facts) -> Option<(u64, String)> {
+    let leads = |node: &&replication::NodeMember| Some(node.node) == facts.leader;
+    let members = &facts.members;
+    let leader = members
+        .iter()
+        .find(leads)
+        .or_else(|| members.iter().find(|member| member.voter))?;
+    Some((leader.node, leader.address.clone()))
+}
+
+/// Has the publisher carry a transaction out, and waits until it has arrived
+/// here, so that reads of this node see it.
+pub(crate) async fn forward(
+    engine: &Engine,
+    cluster: &Cluster,
+    transaction: &Transaction,
+) -> Result<Outcome, Error> {
+    let facts = engine.node().facts();
+    let Some((node, address)) = leader(&facts) else {
+        return Err(Error::Unavailable(
+            "nothing can be changed here yet: this node has not heard from its publisher since it \
+             joined the cluster"
+                .into(),
+        ));
+    };
+    let name = name_of(engine, node).unwrap_or_else(|| format!("number {node}"));
+    let mut client = NeighbourClient::new(cluster.peers.channel(node, &address))
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let request = rpc::ProposeRequest {
+        transaction: transaction.encode_to_vec(),
+    };
+    let reply = match tokio::time::timeout(CHANGE, client.propose(request)).await {
+        Ok(Ok(reply)) => reply.into_inner(),
+        Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Unknown) => {
+            return Err(Error::Unavailable(format!(
+                "the publisher, node {name} ({address}), cannot be reached, and only it takes \
+                 changes. What is stored can be read here meanwhile. Bring {name} or the way to it \
+                 back and try again; \"utils dbreplication runtimestate\" shows whether it answers"
+            )));
+        }
+        Ok(Err(status)) => {
+            return Err(Error::Unavailable(format!(
+                "the publisher, node {name}, did not make the change: {}",
+                status.message()
+            )));
+        }
+        Err(_) => {
+            return Err(Error::Unavailable(format!(
+                "the publisher, node {name} ({address}), did not answer in {} s. Look whether the \
+                 change was made before you try again",
+                CHANGE.as_secs()
+            )));
+        }
+    };
+    if !reply.rejection.is_empty() {
+        let rejection = serde_json::from_slice(&reply.rejection)
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        return Ok(Err(rejection));
+    }
+    let mut revisions = engine.revisions();
+    let arrived = revisions.wait_for(|revision| *revision >= reply.revision);
+    match tokio::time::timeout(ARRIVAL, arrived).await {
+        Ok(_) => Ok(Ok(reply.revision)),
+        Err(_) => Err(Error::Unavailable(format!(
+            "the change was made on the publisher, node {name}, and has not arrived on this node \
+             after {} s; \"utils dbreplication runtimestate\" shows how far this node is behind",
+            ARRIVAL.as_secs()
+        ))),
+    }
+}
+
+/// The table of nodes.
+pub(crate) fn rows(engine: &Engine) -> Vec<ProcessNode> {
+    let Ok((entries, ..)) = engine.store().list("process_node", &[]) else {
+        return Vec::new();
+    };
+    entries
+        .iter()
+        .filter_map(|entry| serde_json::from_slice(&entry.row.content).ok())
+        .collect()
+}
+
+fn name_of(engine: &Engine, replica: u64) -> Option<String> {
+    let rows = rows(engine);
+    let row = rows
+        .into_iter()
+        .find(|row| row.replica.unsigned_abs() == replica)?;
+    Some(row.name)
+}
+
+/// What this node says of itself.
+fn word(engine: &Engine) -> rpc::Word {
+    let facts = engine.node().facts();
+    let report = engine.report();
+    let (tables, applied, revision) = engine.store().digests();
+    rpc::Word {
+        node: facts.node,
+        version: env!("CARGO_PKG_VERSION").into(),
+        role: facts.role,
+        term: facts.term,
+        last_log: facts.last_log,
+        state: report.state,
+        reason: report.reason,
+        lag_entries: report.lag_entries,
+        lag_seconds: report.lag_seconds,
+        digests: Some(digests(applied, revision, &tables)),
+    }
+}
+
+pub(crate) fn digests(
+    applied: u64,
+    revision: u64,
+    tables: &[store::TableDigest],
+) -> rpc::DigestsReply {
+    let tables = tables.iter().map(|table| rpc::TableDigest {
+        version: crate::tables::schema(&table.table).map_or(0, |schema| schema.version),
+        table: table.table.clone(),
+        digest: table.digest.to_string(),
+        rows: table.rows,
+        bytes: table.bytes,
+    });
+    rpc::DigestsReply {
+        applied,
+        revision,
+        tables: tables.collect(),
+    }
+}
+
+/// Asks every other node how it is, once.
+pub(crate) async fn look_around(engine: &Arc<Engine>, cluster: &Cluster) {
+    let facts = engine.node().facts();
+    let numbers: Vec<u64> = facts.members.iter().map(|member| member.node).collect();
+    cluster.neighbours().keep(&numbers);
+    let leader = leader(&facts).map(|(node, _)| node);
+    let own = word(engine);
+    let others = facts.members.iter().filter(|one| one.node != facts.node);
+    let asked = others.map(|member| {
+        let own = own.clone();
+        async move {
+            let channel = cluster.peers.channel(member.node, &member.address);
+            let mut client = NeighbourClient::new(channel).max_decoding_message_size(LARGEST_WORD);
+            let begin = Instant::now();
+            let answer = tokio::time::timeout(ANSWER, client.look(own)).await;
+            let ping = begin.elapsed();
+            let leads = Some(member.node) == leader;
+            match answer {
+                Ok(Ok(reply)) => {
+                    let word = reply.into_inner();
+                    let theirs = word.digests.clone();
+                    let mut neighbours = cluster.neighbours();
+                    neighbours.answered(word, ping, cluster.now());
+                    if leads {
+                        neighbours.refused.clear();
+                        return theirs;
+                    }
+                }
+                Ok(Err(status)) => {
+                    let mut neighbours = cluster.neighbours();
+                    neighbours.silent(member.node, status.message());
+                    if leads && status.code() == Code::PermissionDenied {
+                        status.message().clone_into(&mut neighbours.refused);
+                    }
+                }
+                Err(_) => {
+                    let text = format!("it did not answer in {} ms", ANSWER.as_millis());
+                    cluster.neighbours().silent(member.node, &text);
+                }
+            }
+            None
+        }
+    });
+    let answers = futures::future::join_all(asked).await;
+    if facts.leader != Some(facts.node)
+        && let Some(theirs) = answers.into_iter().flatten().next()
+        && let Some(ours) = digests_at(engine, theirs.applied).await
+    {
+        let ours = digests(theirs.applied, theirs.revision, &ours);
+        cluster.neighbours().mismatched = differing(&ours.tables, &theirs.tables);
+    }
+}
+
+/// This node's tables as of a place of the log, when it comes there soon.
+async fn digests_at(engine: &Engine, index: u64) -> Option<Vec<store::TableDigest>> {
+    let replica = engine.node().replica();
+    let wait = engine.node().raft().wait(Some(ANSWER));
+    // What does not come soon is compared the next time.
+    wait.applied_index_at_least(Some(index), "the tables are compared")
+        .await
+        .ok()?;
+    if let Some(there) = replica.digests_at(index) {
+        return Some(there.tables);
+    }
+    // Right after a start nothing is remembered, and nothing may change.
+    let (tables, applied, _) = replica.store().digests();
+    (applied == index).then_some(tables)
+}
+
+/// Makes the log's members those of the table of nodes. Does nothing on a
+/// node that does not lead.
+pub(crate) async fn settle_members(engine: &Engine) {
+    let own = engine.node().facts().node;
+    let mut learners = BTreeMap::new();
+    for row in rows(engine) {
+        let number = row.replica.unsigned_abs();
+        // Number 0 is a node that was added and has not joined.
+        if number != 0 && number != own && row.role == "subscriber" {
+            learners.insert(number, address_of(&row.address));
+        }
+    }
+    if let Err(error) = engine.node().set_learners(&learners).await {
+        tracing::warn!(%error, "The members of the cluster could not be changed; tried again soon.");
+    }
+}
+
+/// Where the database of a node at that address is reached.
+pub(crate) fn address_of(address: &str) -> String {
+    if address.contains(':') {
+        format!("[{address}]:{PORT}")
+    } else {
+        format!("{address}:{PORT}")
+    }
+}
+
+/// The services that other nodes reach.
+pub(crate) fn services(engine: &Arc<Engine>) -> Router {
+    let log = replication::ReplicationServer::new(engine.node().responder())
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let door = NeighbourServer::new(Door(Arc::downgrade(engine)))
+        .max_decoding_message_size(LARGEST_MESSAGE);
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(log)
+        .add_service(door)
+}
+
+/// What other nodes may ask. Only members may: one that was removed has a
+/// certificate still.
+#[derive(Debug)]
+struct Door(std::sync::Weak<Engine>);
+
+impl Door {
+    fn enter<T>(&self, request: &Request<T>) -> Result<(Arc<Engine>, u64), Status> {
+        let remote = request.extensions().get::<Remote>().copied();
+        let remote =
+            remote.ok_or_else(|| Status::unauthenticated("this connection is no node's"))?;
+        let engine = self
+            .0
+            .upgrade()
+            .ok_or_else(|| Status::unavailable("the database stops"))?;
+        let members = engine.node().facts().members;
+        if members.iter().any(|member| member.node == remote.replica) {
+            return Ok((engine, remote.replica));
+        }
+        Err(Status::permission_denied(format!(
+            "node number {} is not a member of this cluster: it was removed, or has not been taken \
+             in yet. Add it on the publisher and set it up again to have it back",
+            remote.replica
+        )))
+    }
+}
+
+#[tonic::async_trait]
+impl Neighbour for Door {
+    async fn propose(
+        &self,
+        request: Request<rpc::ProposeRequest>,
+    ) -> Result<Response<rpc::ProposeReply>, Status> {
+        let (engine, _) = self.enter(&request)?;
+        let transaction = Transaction::decode(request.get_ref().transaction.as_slice())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let outcome = engine.propose_here(transaction).await?;
+        Ok(Response::new(match outcome {
+            Ok(revision) => rpc::ProposeReply {
+                revision,
+                ..rpc::ProposeReply::default()
+            },
+            Err(rejection) => rpc::ProposeReply {
+                rejection: serde_json::to_vec(&rejection)
+                    .map_err(|error| Status::internal(error.to_string()))?,
+                ..rpc::ProposeReply::default()
+            },
+        }))
+    }
+
+    async fn look(&self, request: Request<rpc::Word>) -> Result<Response<rpc::Word>, Status> {
+        let (engine, remote) = self.enter(&request)?;
+        let said = request.into_inner();
+        if let Some(cluster) = engine.cluster()
+            && said.node == remote
+        {
+            cluster.neighbours().asked(said, cluster.now());
+        }
+        Ok(Response::new(word(&engine)))
+    }
+}
