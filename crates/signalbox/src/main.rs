@@ -40,6 +40,7 @@ where
 fn serve(id: &str) -> ExitCode {
     match id {
         "authentication-service" => run(id, &Threads::PerProcessor, authentication::serve),
+        "cluster-manager" => run(id, &Threads::One, cluster::serve),
         "database" => run(id, &Threads::One, database::serve),
         "database-layer-monitor" => run(id, &Threads::One, database::layer_monitor::serve),
         "database-replicator" => run(id, &Threads::One, database::replicator::serve),

@@ -1,0 +1,5 @@
+//! The generated interface.
+
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+tonic::include_proto!("signalbox.cluster");
