@@ -19,6 +19,10 @@ pub struct Answers {
     /// First node of a cluster, or one that joins.
     #[serde(default = "role")]
     pub role: Role,
+    /// The first node of the cluster, by name or address, for a node that
+    /// joins one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
     /// The XMPP domain: what stands behind the `@` of every user.
     pub domain: String,
     /// Time zone, as `Europe/Berlin`.

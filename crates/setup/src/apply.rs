@@ -5,13 +5,20 @@
 //! beginning; every step replaces what an earlier run left.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Context;
+use cluster::{Candidate, JoinError, Secret};
+use service::Role;
 
 use crate::answers::Answers;
-use crate::secrets::ClusterSecret;
 use crate::system::{Place, System};
 use crate::{account, file, issue, network, seed};
+
+/// How often a publisher that cannot be reached is tried again, and the pause
+/// before that.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// A step, in the words that a person sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +29,7 @@ pub enum Step {
     HostName,
     /// Time zone and time servers.
     Time,
-    /// Authority and certificates.
+    /// Authority and certificates, or those of the cluster that it joins.
     Certificates,
     /// Administrator's account.
     Account,
@@ -81,6 +88,7 @@ pub fn apply(
         system,
         address: None,
         cluster: uuid::Uuid::new_v4().to_string(),
+        secret: None,
     };
     for step in Step::ALL {
         report(step);
@@ -95,6 +103,8 @@ struct Run<'a> {
     system: &'a mut dyn System,
     address: Option<IpAddr>,
     cluster: String,
+    /// The secret of the cluster that the node joined.
+    secret: Option<Secret>,
 }
 
 impl Run<'_> {
@@ -148,18 +158,56 @@ impl Run<'_> {
 
     fn certificates(&mut self) -> anyhow::Result<()> {
         let answers = self.answers;
+        if answers.role == Role::Subscriber {
+            return self.join();
+        }
         let names = issue::names(&answers.network, &answers.domain, self.address()?);
         let now = self.system.now();
         issue::create(
             &answers.domain,
             &answers.certificate,
             &names,
+            &self.cluster,
             self.place,
             now,
         )
     }
 
+    /// Joins the cluster: its publisher issues the certificates.
+    fn join(&mut self) -> anyhow::Result<()> {
+        let answers = self.answers;
+        let candidate = Candidate {
+            name: answers.network.hostname.clone(),
+            address: self.address()?.to_string(),
+            product: answers.product.clone(),
+            domain: answers.domain.clone(),
+            mtu: answers.network.mtu,
+        };
+        let publisher = answers.publisher.as_deref().unwrap_or_default();
+        let mut tries = 0;
+        let joined = loop {
+            let password = &answers.security_password.0;
+            match self.system.join(&candidate, publisher, password) {
+                // It may be on its way up, like this node.
+                Err(JoinError::Unreachable(..)) if tries < TRIES => {
+                    tries += 1;
+                    self.system.pause(AGAIN);
+                }
+                joined => break joined?,
+            }
+        };
+        issue::keep(&joined, &answers.certificate, self.place)?;
+        self.cluster.clone_from(&joined.cluster);
+        self.secret = Some(joined.secret);
+        Ok(())
+    }
+
     fn database(&mut self) -> anyhow::Result<()> {
+        if self.answers.role == Role::Subscriber {
+            // All rows come from the publisher.
+            let left = self.place.path("var/lib/signalbox/database/seed.json");
+            return Ok(file::remove(&left)?);
+        }
         let seed = seed::seed(self.answers, &self.node()?)?;
         let folder = self.place.path("var/lib/signalbox/database");
         file::folder_of(&folder, 0o700)?;
@@ -190,7 +238,10 @@ impl Run<'_> {
     }
 
     fn commit(&mut self) -> anyhow::Result<()> {
-        let secret = ClusterSecret::derive(&self.answers.security_password)?;
+        let secret = match self.secret.take() {
+            Some(secret) => secret,
+            None => Secret::derive(&self.answers.security_password.0)?,
+        };
         let secret = toml::to_string_pretty(&secret)?;
         self.write("etc/signalbox/cluster-secret.toml", 0o600, &secret)?;
         let node = toml::to_string_pretty(&self.node()?)?;

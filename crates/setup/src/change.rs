@@ -25,6 +25,13 @@ pub fn change_network(place: &Place, system: &mut dyn System) -> anyhow::Result<
     let change = take(place)?;
     let old = network::load(place)?;
     let new = changed(&old, change);
+    if !issue::has_authority(place) && is_known_by(&new) != is_known_by(&old) {
+        bail!(
+            "the network settings stay as they are: the cluster knows a subscriber by its name \
+             and address. Remove the node on the publisher, add it there with the new ones, and \
+             set it up again"
+        );
+    }
     let problems = check_network(&new);
     if !problems.is_empty() {
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -50,6 +57,12 @@ pub fn change_network(place: &Place, system: &mut dyn System) -> anyhow::Result<
         system.run("hostnamectl", &["hostname", &new.hostname], "")?;
     }
     settle(&new, address, place, system)
+}
+
+/// What others know a node by.
+fn is_known_by(network: &Network) -> (&str, Option<&str>, Option<&str>, bool) {
+    let (name, domain) = (&network.hostname, network.domain.as_deref());
+    (name, domain, network.address.as_deref(), network.dhcp)
 }
 
 /// Reads the change and removes it: one that fails is not tried again.
@@ -115,7 +128,9 @@ fn settle(
         ..old.clone()
     };
     let names = issue::names(new, &node.domain, address);
-    issue::again(&names, place, system.now())?;
+    if issue::has_authority(place) {
+        issue::again(&names, &node.cluster, place, system.now())?;
+    }
     if node != old {
         file::write(&path, 0o644, &toml::to_string_pretty(&node)?)?;
     }

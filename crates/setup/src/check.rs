@@ -34,12 +34,7 @@ pub fn check(answers: &Answers, machine: &Machine) -> Vec<Problem> {
     let mut found = Found::default();
     found.field("product", rules::product(&answers.product));
     found.field("size", rules::size(&answers.size));
-    if answers.role == Role::Subscriber {
-        found.add(
-            "role",
-            "must be publisher: joining a cluster as subscriber comes with a later version",
-        );
-    }
+    role(answers, &mut found);
     found.field("domain", rules::xmpp_domain(&answers.domain));
     found.field("time_zone", machine.time_zone(&answers.time_zone));
     found.list("ntp", &answers.ntp, MOST_NTP, rules::host);
@@ -62,6 +57,32 @@ pub fn check(answers: &Answers, machine: &Machine) -> Vec<Problem> {
         found.field("smtp.server", rules::host(&smtp.server));
     }
     found.0
+}
+
+/// What only a node that joins has, and what only the first one has.
+fn role(answers: &Answers, found: &mut Found) {
+    match (answers.role, &answers.publisher) {
+        (Role::Publisher, None) => {}
+        (Role::Publisher, Some(_)) => found.add(
+            "publisher",
+            "must be left out on the first node; a node that joins a cluster has role = \"subscriber\"",
+        ),
+        (Role::Subscriber, Some(publisher)) => found.field("publisher", rules::host(publisher)),
+        (Role::Subscriber, None) => found.add(
+            "publisher",
+            "must be the name or address of the cluster's first node",
+        ),
+    }
+    if answers.role == Role::Publisher {
+        return;
+    }
+    let text = "must be left out on a node that joins: the cluster has it already";
+    if answers.application_user.is_some() {
+        found.add("application_user", text);
+    }
+    if answers.smtp.is_some() {
+        found.add("smtp", text);
+    }
 }
 
 #[derive(Default)]

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::Context;
-use certificates::{Authority, Component, Names, Subject};
+use certificates::{Authority, Certificate, Component, Identity, Names, Subject};
+use cluster::Joined;
 use time::OffsetDateTime;
 
 use crate::answers::{CertificateData, Network};
@@ -12,6 +13,8 @@ use crate::system::Place;
 
 /// Folder of the certificates.
 const FOLDER: &str = "etc/signalbox/certificates";
+/// The authority's key; only the publisher has it.
+const AUTHORITY_KEY: &str = "etc/signalbox/certificates/ca/key.pem";
 /// What the certificates say of the organisation, for those issued later.
 const SUBJECT: &str = "etc/signalbox/certificates/subject.toml";
 
@@ -20,6 +23,7 @@ pub(crate) fn create(
     domain: &str,
     data: &CertificateData,
     names: &Names,
+    cluster: &str,
     place: &Place,
     now: OffsetDateTime,
 ) -> anyhow::Result<()> {
@@ -31,11 +35,40 @@ pub(crate) fn create(
         authority.certificate_pem(),
         &authority.key_pem(),
     )?;
-    components(&authority, data, names, place, now)
+    // The node that founds a cluster has the number 1 in its log.
+    let identity = Identity {
+        replica: 1,
+        cluster: cluster.into(),
+    };
+    components(&authority, data, names, &identity, place, now)
+}
+
+/// Keeps what a node that joined a cluster was given. The authority's key
+/// stays with the publisher.
+pub(crate) fn keep(joined: &Joined, data: &CertificateData, place: &Place) -> anyhow::Result<()> {
+    file::write(&place.path(SUBJECT), 0o644, &toml::to_string_pretty(data)?)?;
+    // An earlier set-up that was cut off may have made an authority.
+    file::remove(&place.path(AUTHORITY_KEY))?;
+    let authority = place.path(FOLDER).join("ca/certificate.pem");
+    file::write(&authority, 0o644, &joined.authority)?;
+    for pair in &joined.pairs {
+        write(place, pair.component, &pair.certificate, &pair.key)?;
+    }
+    Ok(())
+}
+
+/// Whether this node has the cluster's authority, and so can issue.
+pub(crate) fn has_authority(place: &Place) -> bool {
+    place.path(AUTHORITY_KEY).exists()
 }
 
 /// Issues every component's certificate anew, for changed names.
-pub(crate) fn again(names: &Names, place: &Place, now: OffsetDateTime) -> anyhow::Result<()> {
+pub(crate) fn again(
+    names: &Names,
+    cluster: &str,
+    place: &Place,
+    now: OffsetDateTime,
+) -> anyhow::Result<()> {
     let read = |path: String| {
         let path = place.path(&path);
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -45,17 +78,33 @@ pub(crate) fn again(names: &Names, place: &Place, now: OffsetDateTime) -> anyhow
         &read(format!("{FOLDER}/ca/key.pem"))?,
     )?;
     let data = toml::from_str(&read(SUBJECT.into())?)?;
-    components(&authority, &data, names, place, now)
+    let own = read(format!("{FOLDER}/cluster/certificate.pem"));
+    let identity = own
+        .ok()
+        .and_then(|own| Certificate::from_pem(&own).ok()?.identity())
+        .unwrap_or_else(|| Identity {
+            replica: 1,
+            cluster: cluster.into(),
+        });
+    components(&authority, &data, names, &identity, place, now)
 }
 
 fn components(
     authority: &Authority,
     data: &CertificateData,
     names: &Names,
+    identity: &Identity,
     place: &Place,
     now: OffsetDateTime,
 ) -> anyhow::Result<()> {
     for component in Component::ALL {
+        let names = match component {
+            Component::Cluster => &Names {
+                dns: vec![identity.host_name()],
+                addresses: Vec::new(),
+            },
+            Component::Tomcat | Component::Xmpp => names,
+        };
         let issued = authority.issue(&subject(data), names, now)?;
         write(
             place,

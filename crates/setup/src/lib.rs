@@ -26,5 +26,4 @@ pub use check::{MOST_DNS, MOST_NTP, Problem, check};
 pub use command::run;
 pub use machine::{Feature, Machine};
 pub use network::INTERFACE;
-pub use secrets::ClusterSecret;
 pub use system::{Node, Place, System};

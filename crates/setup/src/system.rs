@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cluster::{Candidate, JoinError, Joined};
 use time::OffsetDateTime;
 
 /// The running system.
@@ -32,6 +33,15 @@ pub trait System {
 
     /// Lets time pass.
     fn pause(&mut self, time: Duration);
+
+    /// Joins a cluster (see [`cluster::join`]). `publisher` is a name or an
+    /// address.
+    fn join(
+        &mut self,
+        candidate: &Candidate,
+        publisher: &str,
+        password: &str,
+    ) -> Result<Joined, JoinError>;
 
     /// Writes everything to the disk.
     fn sync(&mut self);
@@ -107,6 +117,15 @@ impl System for Node {
         std::thread::sleep(time);
     }
 
+    fn join(
+        &mut self,
+        candidate: &Candidate,
+        publisher: &str,
+        password: &str,
+    ) -> Result<Joined, JoinError> {
+        converse(cluster::join(candidate, &join_address(publisher), password))
+    }
+
     fn sync(&mut self) {
         nix::unistd::sync();
     }
@@ -114,6 +133,27 @@ impl System for Node {
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc()
     }
+}
+
+/// Where nodes join the cluster of a publisher.
+pub(crate) fn join_address(publisher: &str) -> String {
+    let port = cluster::PORT;
+    if publisher.contains(':') {
+        format!("[{publisher}]:{port}")
+    } else {
+        format!("{publisher}:{port}")
+    }
+}
+
+/// Carries a conversation with a publisher out.
+pub(crate) fn converse<T>(
+    conversation: impl Future<Output = Result<T, JoinError>>,
+) -> Result<T, JoinError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| JoinError::Failed(error.to_string()))?
+        .block_on(conversation)
 }
 
 /// Where a node's files are: `/` on the node, a folder in a test.

@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cluster::Candidate;
+
 use crate::network;
 use crate::rules::Interface;
-use crate::system::{Node, Place, System};
+use crate::system::{Node, Place, System, converse, join_address};
 use crate::wizard::{Finding, Trial};
-use crate::{INTERFACE, Network};
+use crate::{Answers, INTERFACE, Network};
 
 /// Longest wait for a name.
 const NAME_LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ pub(crate) fn run(trial: &Trial, place: &Place) -> Vec<Finding> {
     match trial {
         Trial::Network(settings, full_name) => on_network(settings, full_name, place),
         Trial::Time(servers) => time_servers(servers),
+        Trial::Cluster(answers) => vec![publisher(answers)],
         Trial::Name(name) => vec![match resolve(name) {
             Ok(addresses) => well(format!("{name} is {}.", first(&addresses))),
             Err(why) => fail(format!("{name} is not known: {why}.")),
@@ -83,6 +86,32 @@ fn on_network(settings: &Network, full_name: &str, place: &Place) -> Vec<Finding
         )));
     }
     findings
+}
+
+/// Asks the publisher whether it takes the node.
+fn publisher(answers: &Answers) -> Finding {
+    let address = Node.addresses(INTERFACE).into_iter().find(IpAddr::is_ipv4);
+    let candidate = Candidate {
+        name: answers.network.hostname.clone(),
+        address: address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        product: answers.product.clone(),
+        domain: answers.domain.clone(),
+        mtu: answers.network.mtu,
+    };
+    let publisher = answers.publisher.as_deref().unwrap_or_default();
+    let at = join_address(publisher);
+    let password = &answers.security_password.0;
+    match converse(cluster::try_out(&candidate, &at, password)) {
+        Ok(()) => well(format!("The publisher {publisher} takes this node.")),
+        Err(error) => {
+            let text = error.to_string();
+            let mut letters = text.chars();
+            let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+            fail(first.into_iter().chain(letters).chain(['.']).collect())
+        }
+    }
 }
 
 /// The gateway that a DHCP server told.

@@ -59,6 +59,11 @@ impl Draft {
         self.get("network.dhcp") == "yes"
     }
 
+    /// Whether the node joins a cluster.
+    pub(crate) fn joins(&self) -> bool {
+        self.get("role") == "subscriber"
+    }
+
     /// The features that are ticked.
     pub(crate) fn features(&self) -> Vec<String> {
         self.get("features")
@@ -76,14 +81,16 @@ impl Draft {
         };
         let application_user = account("application_user");
         let given = !application_user.user.is_empty() || !application_user.password.0.is_empty();
+        let joins = self.joins();
         Answers {
             product: "imp".into(),
             size: trimmed("size"),
-            role: if self.get("role") == "subscriber" {
+            role: if joins {
                 Role::Subscriber
             } else {
                 Role::Publisher
             },
+            publisher: self.some("publisher").filter(|_| joins),
             domain: trimmed("domain"),
             time_zone: trimmed("time_zone"),
             ntp: self.list("ntp", MOST_NTP),
@@ -91,7 +98,7 @@ impl Draft {
             features: self.features(),
             network: self.network(),
             administrator: account("administrator"),
-            application_user: given.then_some(application_user),
+            application_user: (given && !joins).then_some(application_user),
             certificate: CertificateData {
                 organization: self.some("certificate.organization"),
                 unit: self.some("certificate.unit"),
@@ -99,7 +106,10 @@ impl Draft {
                 state: self.some("certificate.state"),
                 country: self.some("certificate.country"),
             },
-            smtp: self.some("smtp.server").map(|server| Smtp { server }),
+            smtp: self
+                .some("smtp.server")
+                .filter(|_| !joins)
+                .map(|server| Smtp { server }),
         }
     }
 
@@ -147,6 +157,7 @@ impl Draft {
         for (key, value) in [
             ("size", answers.size.clone()),
             ("role", role.into()),
+            ("publisher", some(&answers.publisher)),
             ("domain", answers.domain.clone()),
             ("time_zone", answers.time_zone.clone()),
             ("features", answers.features.join(" ")),

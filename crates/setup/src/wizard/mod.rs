@@ -105,6 +105,8 @@ pub enum Trial {
     Time(Vec<String>),
     /// A host name.
     Name(String),
+    /// Whether the publisher takes the node with these answers.
+    Cluster(Box<Answers>),
 }
 
 /// What the wizard does now.
@@ -351,7 +353,7 @@ impl Wizard {
         let page = self
             .pages
             .iter()
-            .position(|page| page.keys().any(|one| one == key));
+            .position(|page| (page.when)(&self.draft) && page.keys().any(|one| one == key));
         if let Some(page) = page {
             self.go_to(page);
             if let Body::Form(fields) = &self.pages[page].body
@@ -365,7 +367,8 @@ impl Wizard {
 
     /// A problem with the words that stand before the field.
     fn sentence(&self, key: &str, text: &str) -> String {
-        let label = self.pages.iter().find_map(|page| page.label(key));
+        let asked = self.pages.iter().filter(|page| (page.when)(&self.draft));
+        let label = asked.into_iter().find_map(|page| page.label(key));
         format!("{} {text}.", label.unwrap_or_else(|| key.into()))
     }
 
@@ -511,6 +514,7 @@ impl Wizard {
             Trial::Network(..) => "Trying the network …",
             Trial::Time(_) => "Asking the time servers …",
             Trial::Name(_) => "Looking the name up …",
+            Trial::Cluster(_) => "Asking the publisher …",
         });
         Some(Action::Try(trial))
     }
@@ -522,6 +526,7 @@ impl Wizard {
             Topic::Network => Some(Trial::Network(Box::new(answers.network), full_name)),
             Topic::Time if answers.ntp.is_empty() => None,
             Topic::Time => Some(Trial::Time(answers.ntp)),
+            Topic::Cluster => Some(Trial::Cluster(Box::new(answers))),
             Topic::Mail => answers.smtp.map(|smtp| Trial::Name(smtp.server)),
         }
     }

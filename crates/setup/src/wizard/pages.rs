@@ -56,6 +56,8 @@ pub(crate) enum Topic {
     Time,
     /// Is the mail server known?
     Mail,
+    /// Does the publisher take this node?
+    Cluster,
 }
 
 fn field(key: &str, label: &str, hint: &'static str) -> Field {
@@ -259,13 +261,35 @@ fn accounts_and_time() -> Vec<Page> {
                 Body::Form(time.collect()),
             )
         },
-        page(
-            "Security password",
-            "Nodes of a cluster prove to each other by this password that they belong \
-             together. It is the same on all of them; keep it where you find it again.",
-            Body::Form(secret("security_password", "Security password").into()),
-        ),
+        Page {
+            when: |draft| !draft.joins(),
+            ..page(
+                "Security password",
+                "Nodes of a cluster prove to each other by this password that they belong \
+                 together. It is the same on all of them; keep it where you find it again.",
+                Body::Form(secret("security_password", "Security password").into()),
+            )
+        },
+        cluster(),
     ]
+}
+
+fn cluster() -> Page {
+    let mut fields = vec![
+        field("publisher", "First node (publisher)", "its name or address"),
+        field("domain", "Messaging domain", "that of the cluster"),
+    ];
+    fields.extend(secret("security_password", "Security password"));
+    Page {
+        when: Draft::joins,
+        probe: Some(Topic::Cluster),
+        ..page(
+            "Cluster",
+            "Add this node on the first node of the cluster before you go on: set network \
+             cluster subscriber details. The first node is asked whether it takes this one.",
+            Body::Form(fields),
+        )
+    }
 }
 
 fn messaging(machine: &Machine) -> Vec<Page> {
@@ -279,6 +303,7 @@ fn messaging(machine: &Machine) -> Vec<Page> {
     vec![
         Page {
             probe: Some(Topic::Mail),
+            when: |draft| !draft.joins(),
             ..page(
                 "Mail",
                 "The server (SMTP) that takes mail about alarms. It may stay empty.",
@@ -289,22 +314,28 @@ fn messaging(machine: &Machine) -> Vec<Page> {
                 )]),
             )
         },
-        page(
-            "Application user",
-            "Who signs in to the web pages first. When all stays empty, it is the \
-             administrator with the same password.",
-            Body::Form(user),
-        ),
-        page(
-            "Messaging domain",
-            "What stands behind the @ in the address of every user. Clients find the node by \
-             it, and certificates carry it.",
-            Body::Form(vec![field(
-                "domain",
-                "Domain",
-                "such as example.org, in lower case",
-            )]),
-        ),
+        Page {
+            when: |draft| !draft.joins(),
+            ..page(
+                "Application user",
+                "Who signs in to the web pages first. When all stays empty, it is the \
+                 administrator with the same password.",
+                Body::Form(user),
+            )
+        },
+        Page {
+            when: |draft| !draft.joins(),
+            ..page(
+                "Messaging domain",
+                "What stands behind the @ in the address of every user. Clients find the node \
+                 by it, and certificates carry it.",
+                Body::Form(vec![field(
+                    "domain",
+                    "Domain",
+                    "such as example.org, in lower case",
+                )]),
+            )
+        },
         page(
             "Feature services",
             "Which services to activate now. Others can be activated at any time; the two \

@@ -301,8 +301,17 @@ fn summary(draft: &Draft) -> Vec<(&'static str, String)> {
         &data.country,
     ];
     let subject: Vec<&str> = subject.iter().filter_map(|one| one.as_deref()).collect();
+    let role = match &answers.publisher {
+        Some(publisher) => format!("subscriber of {publisher}"),
+        None => "publisher".into(),
+    };
+    let cluster = "that of the cluster";
+    let own = |text: String| match answers.publisher {
+        Some(_) => cluster.into(),
+        None => text,
+    };
     vec![
-        ("Size", format!("{} users, {}", answers.size, get("role"))),
+        ("Size", format!("{} users, {role}", answers.size)),
         ("Time zone", answers.time_zone.clone()),
         ("Host name", answers.full_name()),
         ("Address", address),
@@ -311,8 +320,8 @@ fn summary(draft: &Draft) -> Vec<(&'static str, String)> {
         ("Administrator", get("administrator.user")),
         ("Security password", "set".into()),
         ("Certificates", or(subject.join(", "), "no organisation")),
-        ("Mail server", or(get("smtp.server"), "none")),
-        ("Application user", answers.web_account().user.clone()),
+        ("Mail server", own(or(get("smtp.server"), "none"))),
+        ("Application user", own(answers.web_account().user.clone())),
         ("Messaging domain", answers.domain.clone()),
         ("Features", or(answers.features.join(", "), "none")),
     ]

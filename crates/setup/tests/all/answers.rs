@@ -84,8 +84,20 @@ fn every_problem_is_named_with_its_field_and_what_is_allowed() {
         (
             "#role = \"publisher\"",
             "role = \"subscriber\"",
-            "role",
-            "later version",
+            "publisher",
+            "first node",
+        ),
+        (
+            "#role = \"publisher\"",
+            "publisher = \"192.0.2.11\"",
+            "publisher",
+            "left out on the first node",
+        ),
+        (
+            "#role = \"publisher\"",
+            "role = \"subscriber\"\npublisher = \"192.0.2.11\"",
+            "application_user",
+            "left out on a node that joins",
         ),
         (
             "#time_zone = \"Etc/UTC\"",

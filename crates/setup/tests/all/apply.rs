@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use certificates::{Certificate, verify};
+use certificates::{Authority, Certificate, Component, Identity, Names, Subject, verify};
+use cluster::{Candidate, JoinError, Joined, Pair, Secret};
 use setup::{Answers, Place, Step, System, apply};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -27,6 +28,10 @@ pub(crate) struct Watched {
     waited: Duration,
     host_name: String,
     given: Vec<String>,
+    /// Answers of the publisher, the next one last; unreachable when there are
+    /// no more.
+    joins: Vec<Result<Joined, JoinError>>,
+    asked: Vec<(Candidate, String, String)>,
 }
 
 impl Watched {
@@ -68,6 +73,17 @@ impl System for Watched {
     }
     fn pause(&mut self, time: Duration) {
         self.waited += time;
+    }
+    fn join(
+        &mut self,
+        candidate: &Candidate,
+        publisher: &str,
+        password: &str,
+    ) -> Result<Joined, JoinError> {
+        self.asked
+            .push((candidate.clone(), publisher.into(), password.into()));
+        let nobody = || Err(JoinError::Unreachable(publisher.into(), "refused".into()));
+        self.joins.pop().unwrap_or_else(nobody)
     }
     fn sync(&mut self) {}
     fn now(&self) -> OffsetDateTime {
@@ -389,6 +405,129 @@ fn two_nodes_share_no_secret() {
     let (mut one, mut two) = (Case::new(), Case::new());
     one.apply(&example()).unwrap();
     two.apply(&example()).unwrap();
-    assert_eq!(secrets(&one).len(), 4);
+    assert_eq!(secrets(&one).len(), 5);
     assert!(secrets(&one).is_disjoint(&secrets(&two)));
+}
+
+/// Answers of a node that joins.
+fn joining() -> Answers {
+    Answers {
+        role: service::Role::Subscriber,
+        publisher: Some("node1.example.org".into()),
+        application_user: None,
+        smtp: None,
+        ..example()
+    }
+}
+
+/// What a publisher gives a node.
+fn joined() -> Joined {
+    let subject = Subject::default();
+    let authority = Authority::create("the cluster", &subject, NOW).unwrap();
+    let identity = Identity {
+        replica: 2,
+        cluster: "the-cluster".into(),
+    };
+    let pairs = Component::ALL.map(|component| {
+        let names = Names {
+            dns: vec![identity.host_name()],
+            addresses: Vec::new(),
+        };
+        let issued = authority.issue(&subject, &names, NOW).unwrap();
+        Pair {
+            component: component.name(),
+            certificate: issued.certificate_pem,
+            key: issued.key_pem,
+        }
+    });
+    Joined {
+        cluster: identity.cluster,
+        replica: 2,
+        authority: authority.certificate_pem().into(),
+        pairs: pairs.into(),
+        secret: Secret::derive("change-me-too").unwrap(),
+    }
+}
+
+#[test]
+fn a_node_joins_its_cluster() {
+    let mut case = Case::new();
+    // An earlier run as a first node was cut off.
+    case.system.fails_at = Some("systemctl start");
+    assert!(case.apply(&example()).is_err());
+    case.system.fails_at = None;
+    let given = joined();
+    let nobody = || JoinError::Unreachable("node1".into(), "refused".into());
+    case.system.joins = vec![Ok(given.clone()), Err(nobody()), Err(nobody())];
+    case.apply(&joining()).unwrap();
+    assert!(
+        case.system.waited >= Duration::from_secs(2),
+        "it was patient"
+    );
+    let (candidate, publisher, password) = case.system.asked.pop().unwrap();
+    assert_eq!(
+        candidate,
+        Candidate {
+            name: "node1".into(),
+            address: "192.0.2.11".into(),
+            product: "imp".into(),
+            domain: "example.org".into(),
+            mtu: 1500,
+        }
+    );
+    assert_eq!(
+        (publisher.as_str(), password.as_str()),
+        ("node1.example.org", "change-me-too")
+    );
+    let node: service::Node = toml::from_str(&case.read("etc/signalbox/node.toml")).unwrap();
+    assert_eq!(node.role, service::Role::Subscriber);
+    assert_eq!(node.cluster, "the-cluster");
+    let folder = "etc/signalbox/certificates";
+    assert_eq!(
+        case.read(&format!("{folder}/ca/certificate.pem")),
+        given.authority
+    );
+    for pair in &given.pairs {
+        let own = format!("{folder}/{}", pair.component);
+        assert_eq!(
+            case.read(&format!("{own}/certificate.pem")),
+            pair.certificate
+        );
+        let key = case.folder.path().join(own).join("key.pem");
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), pair.key);
+        assert_eq!(key.metadata().unwrap().permissions().mode() & 0o077, 0);
+    }
+    let secret: Secret = toml::from_str(&case.read("etc/signalbox/cluster-secret.toml")).unwrap();
+    assert!(secret == given.secret);
+    // The authority's key is the publisher's alone, and so are first rows.
+    let left = |path: &str| case.folder.path().join(path).exists();
+    assert!(!left(&format!("{folder}/ca/key.pem")));
+    assert!(!left("var/lib/signalbox/database/seed.json"));
+}
+
+#[test]
+fn a_node_that_may_not_join_is_not_set_up_and_says_why() {
+    for (answer, why) in [
+        (JoinError::Password, "does not accept the security password"),
+        (
+            JoinError::Refused("node1 was not added".into()),
+            "was not added",
+        ),
+        (
+            JoinError::Unreachable("node1".into(), "refused".into()),
+            "cannot be reached",
+        ),
+    ] {
+        let mut case = Case::new();
+        case.system.joins = vec![Err(answer.clone())];
+        let error = format!("{:#}", case.apply(&joining()).unwrap_err());
+        assert!(error.contains(why), "{error}");
+        assert!(!case.place.is_set_up());
+        let patient = matches!(answer, JoinError::Unreachable(..));
+        assert_eq!(
+            case.system.asked.len() > 1,
+            patient,
+            "only the way may get better"
+        );
+    }
 }

@@ -304,7 +304,7 @@ fn features_are_ticked_with_the_space_bar() {
 }
 
 #[test]
-fn a_subscriber_is_told_that_it_comes_later() {
+fn a_node_that_joins_asks_its_publisher_at_once() {
     let mut console = Console::begun();
     console.reach_address();
     console.network();
@@ -312,10 +312,39 @@ fn a_subscriber_is_told_that_it_comes_later() {
     console.fill(&["", "", "", "", ""]);
     console.key(Key::Next);
     console.key(Key::Enter);
-    console.shows("later version");
-    console.key(Key::Previous);
-    console.key(Key::Enter);
     console.shows("First time server");
+    console.fill(&["", "", "", "", ""]);
+    console.shows("First node (publisher)");
+    let action = console.fill(&[
+        "",
+        "192.0.2.1",
+        "example.org",
+        "change-me-too",
+        "change-me-too",
+    ]);
+    let Some(Action::Try(Trial::Cluster(answers))) = action else {
+        panic!("{action:?}\n{}", console.screen());
+    };
+    assert_eq!(answers.publisher.as_deref(), Some("192.0.2.1"));
+    let refused = "The publisher does not accept the security password.";
+    console.tell(Event::Tried(vec![Finding {
+        ok: false,
+        text: refused.into(),
+    }]));
+    console.shows(refused);
+    console.key(Key::Back);
+    console.shows("First node (publisher)");
+    let action = console.fill(&["", "", "", ""]);
+    assert!(matches!(action, Some(Action::Try(Trial::Cluster(_)))));
+    console.well();
+    // What the cluster has is not asked again.
+    console.shows("Which services to activate now");
+    console.key(Key::Enter);
+    console.shows("subscriber of 192.0.2.1");
+    let Some(Action::Apply(answers)) = console.key(Key::Enter) else {
+        panic!("nothing is applied:\n{}", console.screen());
+    };
+    assert_eq!(setup::check(&answers, &machine()), []);
 }
 
 #[test]
