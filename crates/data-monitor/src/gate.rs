@@ -6,6 +6,8 @@ use service::{Role, Severity};
 
 /// Waiting for so long is worth an alarm.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A subscriber that was good before waits for its publisher for so long.
+const ALONE_AFTER: Duration = Duration::from_secs(30);
 /// Replication may be other than good for so long once the gate is open:
 /// lag under load is no loss.
 const LOSS: Duration = Duration::from_secs(30);
@@ -17,6 +19,9 @@ pub struct Settings {
     pub enabled: bool,
     /// After so long the publisher's gate opens all the same.
     pub limit: Duration,
+    /// Whether a subscriber that was good before opens although its publisher
+    /// is away.
+    pub without_publisher: bool,
 }
 
 impl Default for Settings {
@@ -24,6 +29,7 @@ impl Default for Settings {
         Self {
             enabled: true,
             limit: Duration::from_secs(1200),
+            without_publisher: true,
         }
     }
 }
@@ -41,12 +47,19 @@ pub enum Replication {
         lag_entries: u64,
         /// Why the state is what it is.
         reason: String,
+        /// Whether all that is wrong is that the publisher is away, and this
+        /// node was good before.
+        orphaned: bool,
     },
 }
 
 impl Replication {
     fn good(&self) -> bool {
         matches!(self, Self::Known { state: 2, .. })
+    }
+
+    fn orphaned(&self) -> bool {
+        matches!(self, Self::Known { orphaned: true, .. })
     }
 
     fn words(&self) -> String {
@@ -56,6 +69,7 @@ impl Replication {
                 state,
                 lag_entries,
                 reason,
+                ..
             } => {
                 let entries = if *lag_entries == 1 {
                     "entry"
@@ -94,9 +108,10 @@ pub struct Raised {
 }
 
 /// Names of the gate's alarms. One that a [`Step`] does not raise is cleared.
-pub(crate) const ALARMS: [&str; 3] = [WAITS, AT_LIMIT, LOST];
+pub(crate) const ALARMS: [&str; 4] = [WAITS, AT_LIMIT, ALONE, LOST];
 const WAITS: &str = "DataMonitorWaiting";
 const AT_LIMIT: &str = "DataMonitorTimeLimitReached";
+const ALONE: &str = "DataMonitorWithoutPublisher";
 const LOST: &str = "DBReplicationFailure";
 
 /// What to tell after a look at the node.
@@ -113,7 +128,18 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Waiting,
-    Open { at_limit: bool },
+    Open {
+        /// Why it is open although not all was good; none since all was.
+        early: Option<Early>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Early {
+    /// The time limit was reached.
+    AtLimit,
+    /// The publisher was away.
+    Alone,
 }
 
 /// The gate of one node.
@@ -150,18 +176,26 @@ impl Gate {
         let good = replication.good() && synced;
         if self.phase == Phase::Waiting {
             let at_limit = self.publisher && now.saturating_sub(self.since) >= settings.limit;
-            if good || !settings.enabled || at_limit {
-                self.phase = Phase::Open {
-                    at_limit: at_limit && !good && settings.enabled,
-                };
+            let alone = !self.publisher
+                && settings.without_publisher
+                && replication.orphaned()
+                && now.saturating_sub(self.since) >= ALONE_AFTER;
+            if good || !settings.enabled {
+                self.phase = Phase::Open { early: None };
+            } else if at_limit {
+                let early = Some(Early::AtLimit);
+                self.phase = Phase::Open { early };
+            } else if alone {
+                let early = Some(Early::Alone);
+                self.phase = Phase::Open { early };
             }
         }
         match self.phase {
             Phase::Waiting => self.waiting(settings, replication, synced, now),
-            Phase::Open { at_limit } => {
-                let at_limit = at_limit && !good;
-                self.phase = Phase::Open { at_limit };
-                self.open(settings, replication, synced, at_limit, now)
+            Phase::Open { early } => {
+                let early = early.filter(|_| !good);
+                self.phase = Phase::Open { early };
+                self.open(settings, replication, synced, early, now)
             }
         }
     }
@@ -200,11 +234,19 @@ impl Gate {
         settings: &Settings,
         replication: &Replication,
         synced: bool,
-        at_limit: bool,
+        early: Option<Early>,
         now: Duration,
     ) -> Step {
         let mut alarms = Vec::new();
-        if at_limit {
+        if early == Some(Early::Alone) {
+            let text = format!(
+                "Services were started without the publisher, since this node was complete before: \
+                 {}. What they show may be out of date, and nothing can be changed.",
+                missing(replication, synced)
+            );
+            alarms.push(raised(ALONE, Severity::Error, text));
+        }
+        if early == Some(Early::AtLimit) {
             let text = format!(
                 "Services were started at the time limit of {} s though {}. What they show may \
                  be out of date.",
@@ -266,6 +308,7 @@ mod tests {
             state,
             lag_entries,
             reason: String::new(),
+            orphaned: false,
         }
     }
 
@@ -284,6 +327,7 @@ mod tests {
     const S: Settings = Settings {
         enabled: true,
         limit: Duration::from_secs(1200),
+        without_publisher: true,
     };
     use SyncAgent::{Complete, Running};
 
@@ -330,6 +374,34 @@ mod tests {
         assert_eq!(step.status, "replication state 1, lag 1 entry");
         assert_eq!(ids(&step), [WAITS]);
         assert!(gate.step(&S, &known(2, 0), Running, at(90_001)).open);
+    }
+
+    #[test]
+    fn a_subscriber_that_was_good_opens_without_its_publisher_and_says_so() {
+        let away = |orphaned| Replication::Known {
+            state: 1,
+            lag_entries: 0,
+            reason: "no word from the publisher".into(),
+            orphaned,
+        };
+        let mut new = gate(Role::Subscriber);
+        assert!(!new.step(&S, &away(false), Complete, at(90_000)).open);
+        let mut before = gate(Role::Subscriber);
+        assert!(!before.step(&S, &away(true), Complete, at(1029)).open);
+        let strict = Settings {
+            without_publisher: false,
+            ..S
+        };
+        assert!(!before.step(&strict, &away(true), Complete, at(1030)).open);
+        let step = before.step(&S, &away(true), Complete, at(1030));
+        assert!(step.open);
+        assert_eq!(ids(&step), [ALONE]);
+        assert!(step.alarms[0].text.contains("no word from the publisher"));
+        let step = before.step(&S, &known(2, 0), Complete, at(1040));
+        assert!(step.open && step.alarms.is_empty());
+        // A publisher has nobody to wait for.
+        let mut publisher = gate(Role::Publisher);
+        assert!(!publisher.step(&S, &away(true), Complete, at(1100)).open);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The gate as a service.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use database::{Database, Parameters};
-use service::{Context, Paths, introspect};
+use database::{Database, Parameters, Status};
+use service::{Context, introspect};
 
 use crate::gate::{ALARMS, Gate, Replication, Settings, SyncAgent};
 
@@ -19,6 +20,9 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// never ends a synchronisation that goes on well.
 const MORE_TIME: Duration = Duration::from_secs(60);
 
+/// A publisher that was not heard for so many seconds is away.
+const SILENCE: u64 = 5;
+
 /// Runs the gate.
 pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let node = ctx.node()?;
@@ -29,7 +33,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let mut gate = Gate::new(node.role, Duration::ZERO);
     let mut open = false;
     loop {
-        let replication = replication(&database, open, ctx.paths()).await;
+        let replication = replication(&database, open, &ctx).await;
         let step = gate.step(
             &settings(&parameters),
             &replication,
@@ -65,6 +69,7 @@ fn settings(parameters: &Parameters) -> Settings {
     Settings {
         enabled: parameters.get("Replication Sync Monitor", default.enabled),
         limit: Duration::from_secs(limit),
+        without_publisher: parameters.get("Start Without Publisher", default.without_publisher),
     }
 }
 
@@ -73,11 +78,33 @@ fn sync_agent() -> SyncAgent {
     SyncAgent::Complete
 }
 
+/// Whether nothing is wrong but that the publisher is away, on a node that was
+/// good before. That it is good is noted for the next start, with the node's
+/// number: a node that is reset begins anew.
+fn orphaned(status: &Status, folder: &Path) -> bool {
+    let note = folder.join("good");
+    let noted = std::fs::read_to_string(&note).ok();
+    let good_before = noted.as_deref() == Some(status.node.to_string().as_str());
+    if status.state == 2 && !good_before {
+        let written = std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&note, status.node.to_string()));
+        if let Err(error) = written {
+            // Only the next start without a publisher would miss it.
+            tracing::warn!(%error, "It was not noted that replication is good.");
+        }
+    }
+    let sound =
+        status.fault.is_empty() && status.refused.is_empty() && status.mismatched.is_empty();
+    let away = !status.heard || status.silent_seconds > SILENCE;
+    good_before && sound && away
+}
+
 /// State of replication. The unit is ordered behind the replicator's, but a
 /// replicator that dies at its start does not hold the gate's start up, or the
 /// time limit would never come; so while it is closed the gate looks itself
 /// whether the replicator serves.
-async fn replication(database: &Database, open: bool, paths: &Paths) -> Replication {
+async fn replication(database: &Database, open: bool, ctx: &Context) -> Replication {
+    let paths = ctx.paths();
     let status = tokio::time::timeout(ANSWER, database.status()).await;
     if !open && matches!(&status, Ok(Ok(status)) if status.state == 2) {
         match introspect::health(paths, REPLICATOR).await {
@@ -90,6 +117,7 @@ async fn replication(database: &Database, open: bool, paths: &Paths) -> Replicat
         Ok(Ok(status)) => Replication::Known {
             state: status.state,
             lag_entries: status.lag_entries,
+            orphaned: orphaned(&status, &paths.state(ctx.id())),
             reason: status.reason,
         },
         Ok(Err(error)) => Replication::Unknown(format!("the database does not answer: {error}")),
