@@ -176,6 +176,12 @@ actions! {
     LOG_LIST = "log.list", Look;
     /// Read a log.
     LOG_READ = "log.read", Operate;
+    /// See the nodes of the cluster.
+    CLUSTER_SHOW = "cluster.show", Look;
+    /// Add a node to the cluster.
+    CLUSTER_ADD = "cluster.add", Administer;
+    /// Remove a node from the cluster.
+    CLUSTER_REMOVE = "cluster.remove", Administer;
     /// See the state of replication.
     REPLICATION_STATUS = "replication.status", Look;
     /// See the state of the real-time stores.

@@ -8,8 +8,8 @@ use service::Paths;
 
 use crate::error::{Error, Result};
 use crate::ports::{
-    NetworkChange, Replication, ScramKeys, Service, ServiceKind, State, Storage, Supervision,
-    UserChange, UserRecord,
+    NetworkChange, NodeRecord, Replication, ScramKeys, Service, ServiceKind, State, Storage,
+    Supervision, UserChange, UserRecord,
 };
 use crate::{Host, Operations};
 
@@ -32,6 +32,8 @@ pub struct World {
     pub users: BTreeMap<String, UserRecord>,
     /// Argon2id hashes of the application users.
     pub application_users: BTreeMap<String, String>,
+    /// The nodes of the cluster.
+    pub nodes: Vec<NodeRecord>,
     /// Parameters, by service and name.
     pub parameters: BTreeMap<(String, String), String>,
     /// What every call answers, when it is to fail.
@@ -206,6 +208,28 @@ impl Storage for Fakes {
         let mut world = self.ask(format!("set {service} {name} {value}"))?;
         let key = (service.to_owned(), name.to_owned());
         world.parameters.insert(key, value.into());
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        Ok(self.ask("nodes".into())?.nodes.clone())
+    }
+
+    async fn add_node(&self, node: NodeRecord) -> Result<()> {
+        let mut world = self.ask(format!("add node {}", node.name))?;
+        if world.nodes.iter().any(|known| known.name == node.name) {
+            return Err(Error::refused(format!(
+                "there is a node {} already",
+                node.name
+            )));
+        }
+        world.nodes.push(node);
+        Ok(())
+    }
+
+    async fn remove_node(&self, name: &str) -> Result<()> {
+        let mut world = self.ask(format!("remove node {name}"))?;
+        world.nodes.retain(|node| node.name != name);
         Ok(())
     }
 

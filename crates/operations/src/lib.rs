@@ -7,6 +7,7 @@
 //! the database stand behind, and leaves one audit line.
 
 pub mod action;
+pub mod cluster;
 pub mod error;
 #[cfg(feature = "testing")]
 pub mod fakes;

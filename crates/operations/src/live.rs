@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use authentication::{FEWEST_ITERATIONS, derive_keys};
 use database::tables::{
-    ApplicationUser, BlockItem, EndUser, OfflineMessage, RosterItem, ServiceParameter, VCard,
+    ApplicationUser, BlockItem, EndUser, OfflineMessage, ProcessNode, RosterItem, ServiceParameter,
+    VCard,
 };
 use database::{Database, Transaction};
 use service::Paths;
@@ -14,8 +15,8 @@ use tonic::Code;
 use crate::error::{Error, Kind, Result};
 use crate::logs::LOG_FOLDER;
 use crate::ports::{
-    NetworkChange, Replication, ReplicationNode, ScramKeys, Service, ServiceKind, State, Storage,
-    Supervision, UserChange, UserRecord,
+    NetworkChange, NodeRecord, Replication, ReplicationNode, ScramKeys, Service, ServiceKind,
+    State, Storage, Supervision, UserChange, UserRecord,
 };
 use crate::replication::meaning;
 use crate::{Host, Operations};
@@ -294,6 +295,42 @@ impl Storage for Store {
         Ok(())
     }
 
+    async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        let rows = self.0.list::<ProcessNode>(&[]).await?;
+        let nodes = rows.into_iter().map(|row| NodeRecord {
+            publisher: row.role == "publisher",
+            joined: row.replica != 0,
+            name: row.name,
+            domain: row.domain,
+            address: row.address,
+            product: row.product,
+        });
+        Ok(nodes.collect())
+    }
+
+    async fn add_node(&self, node: NodeRecord) -> Result<()> {
+        let row = ProcessNode {
+            name: node.name,
+            domain: node.domain,
+            address: node.address,
+            role: if node.publisher {
+                "publisher".into()
+            } else {
+                "subscriber".into()
+            },
+            product: node.product,
+            replica: 0,
+        };
+        self.0.transact(Transaction::new().insert(&row)?).await?;
+        Ok(())
+    }
+
+    async fn remove_node(&self, name: &str) -> Result<()> {
+        let gone = Transaction::new().delete::<ProcessNode>(&[name]);
+        self.0.transact(gone).await?;
+        Ok(())
+    }
+
     async fn replication(&self) -> Result<Replication> {
         let status = self.0.status().await?;
         let tables = self.0.digests().await?.tables;
@@ -318,8 +355,13 @@ impl Storage for Store {
                         "subscriber".into()
                     },
                     state: member.state,
+                    reason: member.reason,
                     lag_entries: member.lag_entries,
-                    reachable: member.state < 4,
+                    lag_seconds: member.lag_seconds,
+                    reachable: member.reachable,
+                    // Microseconds are far below what a float holds exactly.
+                    ping: (member.reachable && member.node != status.node)
+                        .then_some(member.ping_micros as f64 / 1000.0),
                 })
                 .collect(),
         })

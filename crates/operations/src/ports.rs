@@ -163,8 +163,25 @@ pub enum UserChange {
     Delete(String),
 }
 
-/// A node as replication sees it.
+/// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeRecord {
+    /// Host name.
+    pub name: String,
+    /// Domain of the host name.
+    pub domain: String,
+    /// Address.
+    pub address: String,
+    /// Whether it is the publisher; otherwise it is a subscriber.
+    pub publisher: bool,
+    /// Kind of node.
+    pub product: String,
+    /// Whether it has joined; otherwise it was only added.
+    pub joined: bool,
+}
+
+/// A node as replication sees it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReplicationNode {
     /// Host name.
     pub name: String,
@@ -174,10 +191,17 @@ pub struct ReplicationNode {
     pub role: String,
     /// State 0 to 4.
     pub state: u8,
+    /// Why the state is what it is.
+    pub reason: String,
     /// Entries it is behind.
     pub lag_entries: u64,
+    /// Seconds it is behind.
+    pub lag_seconds: u64,
     /// Whether it answers.
     pub reachable: bool,
+    /// How long it took to answer, in milliseconds; none for this node itself
+    /// and for one that does not answer.
+    pub ping: Option<f64>,
 }
 
 /// State of replication, as this node sees it.
@@ -246,6 +270,12 @@ pub trait Storage: Send + Sync {
     async fn parameter(&self, service: &str, name: &str) -> Result<Option<String>>;
     /// Sets a parameter of a service.
     async fn set_parameter(&self, service: &str, name: &str, value: &str) -> Result<()>;
+    /// The nodes of the cluster.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>>;
+    /// Adds a node; fails if there is one of the name.
+    async fn add_node(&self, node: NodeRecord) -> Result<()>;
+    /// Removes a node.
+    async fn remove_node(&self, name: &str) -> Result<()>;
     /// The state of replication.
     async fn replication(&self) -> Result<Replication>;
 }

@@ -1,8 +1,11 @@
 //! Replication: its state, the start gate's switch, the real-time stores.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use datastore::Reader;
 use futures::future::join_all;
 use serde::Serialize;
-use service::introspect;
 
 use crate::Operations;
 use crate::action::{Caller, actions};
@@ -20,6 +23,30 @@ const DATASTORES: [&str; 4] = [
     "route-datastore",
     "sip-registration-datastore",
 ];
+
+/// How long a real-time store may take to write and read a row.
+const TEST: Duration = Duration::from_secs(3);
+
+/// Whether a real-time store writes and reads, and a sentence on it.
+async fn test(socket: PathBuf) -> (bool, String) {
+    let store = Reader::connect(&socket);
+    let tested = async { tokio::try_join!(store.self_test(), store.stats()) };
+    match tokio::time::timeout(TEST, tested).await {
+        Ok(Ok((test, _))) if !test.passed => (false, test.reason),
+        Ok(Ok((test, stats))) => {
+            let text = format!(
+                "wrote and read a row in {} us; {} rows",
+                test.microseconds, stats.rows
+            );
+            (true, text)
+        }
+        Ok(Err(status)) => (false, format!("does not answer: {}", status.message())),
+        Err(_) => {
+            let text = format!("does not answer in {} s", TEST.as_secs());
+            (false, text)
+        }
+    }
+}
 
 /// What the sentence for a state is.
 pub fn meaning(state: u8) -> &'static str {
@@ -64,30 +91,23 @@ impl Operations {
             .await
     }
 
-    /// Asks each real-time store of this node whether it serves.
+    /// Has each real-time store of this node write a row, read it and remove
+    /// it.
     pub async fn datastores(&self, caller: &Caller) -> Result<Vec<Datastore>> {
         let work = async {
             let node = self
                 .node()
                 .map_err(|error| Error::unavailable(error.to_string()))?;
-            let asked = DATASTORES.map(|id| introspect::health(self.paths(), id));
+            let asked = DATASTORES.map(|id| test(self.paths().datastore_socket(id)));
             let replies = join_all(asked).await;
             Ok(DATASTORES
                 .iter()
                 .zip(replies)
-                .map(|(id, reply)| match reply {
-                    Ok(health) => Datastore {
-                        service: (*id).into(),
-                        node: node.name.clone(),
-                        passed: health.ready,
-                        status: health.status,
-                    },
-                    Err(status) => Datastore {
-                        service: (*id).into(),
-                        node: node.name.clone(),
-                        passed: false,
-                        status: format!("does not answer: {}", status.message()),
-                    },
+                .map(|(id, (passed, status))| Datastore {
+                    service: (*id).into(),
+                    node: node.name.clone(),
+                    passed,
+                    status,
                 })
                 .collect())
         };

@@ -4,6 +4,7 @@
 //! them. [`TREE`] joins them; parsing, completion, help and `--json` need
 //! nothing else.
 
+mod cluster;
 mod files;
 mod platform;
 mod replication;
@@ -27,6 +28,11 @@ const GROUPS: &[(&str, &str)] = &[
     ("set", "Change settings"),
     ("set cli", "This session"),
     ("set network", "Network settings"),
+    ("set network cluster", "The nodes of the cluster"),
+    (
+        "set network cluster subscriber",
+        "Nodes that join the cluster",
+    ),
     ("set replication-sync", "The gate that services wait at"),
     ("show", "Look at the node"),
     ("show perf", "Counters"),
@@ -34,6 +40,9 @@ const GROUPS: &[(&str, &str)] = &[
     ("show perf query", "Values of counters"),
     ("show replication-sync", "The gate that services wait at"),
     ("show timezone", "Time zones"),
+    ("unset", "Take settings back"),
+    ("unset network", "Network settings"),
+    ("unset network cluster", "The nodes of the cluster"),
     ("users", "The people who use the node"),
     ("utils", "Operate the node"),
     ("utils dbreplication", "Replication of the configuration"),
@@ -48,6 +57,7 @@ const GROUPS: &[(&str, &str)] = &[
 
 static COMMANDS: LazyLock<Vec<Command>> = LazyLock::new(|| {
     [
+        cluster::COMMANDS,
         files::COMMANDS,
         platform::COMMANDS,
         replication::COMMANDS,

@@ -1,11 +1,13 @@
 //! The texts of the answers. Scripts parse them: they are asserted byte by
 //! byte, and changing one is changing an interface.
 
+mod cluster;
 mod machine;
 mod replication;
 mod services;
 mod tables;
 
+pub(crate) use cluster::cluster;
 pub(crate) use machine::{banner, network, status, version};
 pub(crate) use replication::{datastores, replication_status, runtime_state};
 pub(crate) use services::{service_line, service_list};

@@ -47,9 +47,9 @@ pub(crate) fn runtime_state(replication: &Replication, node: &str, now: &Zoned) 
          Repltimeout set to: 300s\n\
          PROCESS option set to: 1\n\n\
          Cluster Detailed View from {node} ({} Servers):\n\n\
-         {:27}PING      DB/RPC/   REPL.    Replication    REPLICATION SETUP\n\
-         {:<16}{:<11}(msec)    DbMon?    QUEUE    Group ID       (RTMT) & Details\n\
-         {:<16}{:<11}------    -------   -----    -----------    ------------------\n",
+         {:32}PING      DB/RPC/   REPL.    Replication    REPLICATION SETUP\n\
+         {:<16}{:<16}(msec)    DbMon?    QUEUE    Group ID       (RTMT) & Details\n\
+         {:<16}{:<16}------    -------   -----    -----------    ------------------\n",
         now.strftime("%a %b %e %H:%M:%S %Z %Y"),
         now.strftime("%Y-%m-%d-%H-%M"),
         if bad {
@@ -68,15 +68,17 @@ pub(crate) fn runtime_state(replication: &Replication, node: &str, now: &Zoned) 
     for (index, node) in replication.nodes.iter().enumerate() {
         let answers = if node.reachable { "Y/Y/Y" } else { "N/N/N" };
         let details = match node.state {
-            2 => "Setup Completed",
-            state => meaning(state),
+            2 => "Setup Completed".into(),
+            state if node.reason.is_empty() => meaning(state).into(),
+            state => format!("{}: {}", meaning(state), node.reason),
         };
         let _ = writeln!(
             text,
-            "{:<16}{:<11}{:<10}{answers:<10}{:<9}{:<15}({}) {details}",
+            "{:<16}{:<16}{:<10}{answers:<10}{:<9}{:<15}({}) {details}",
             node.name,
             node.address,
-            if node.reachable { "0.000" } else { "-" },
+            node.ping
+                .map_or_else(|| "-".into(), |ping| format!("{ping:.3}")),
             node.lag_entries,
             format!("(g_{})", index + 2),
             node.state,
