@@ -16,6 +16,12 @@ use crate::{Context, Paths, control, heartbeat, notify};
 /// that it is not retried.
 pub const EXIT_NOT_CONFIGURED: u8 = 78;
 
+/// What is logged, unless `SIGNALBOX_LOG` says otherwise. The consensus engine
+/// tells at each heartbeat that a node is away; who is away is the database's
+/// to say, once.
+const FILTER: &str = "info,openraft=warn,openraft::replication=off,\
+                      openraft::engine::handler::replication_handler=off";
+
 /// Returned by a service that refuses to start until it is configured; the
 /// text says what to configure.
 #[derive(Debug, thiserror::Error)]
@@ -105,10 +111,8 @@ async fn watchdog(context: &Context) {
 
 /// Logs to the journal when systemd runs us, else to standard error.
 fn init_log() {
-    let filter = || {
-        EnvFilter::try_from_env("SIGNALBOX_LOG")
-            .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"))
-    };
+    let filter =
+        || EnvFilter::try_from_env("SIGNALBOX_LOG").unwrap_or_else(|_| EnvFilter::new(FILTER));
     let journal = std::env::var_os("JOURNAL_STREAM")
         .and_then(|_| tracing_journald::layer().ok())
         .map(|layer| layer.with_filter(filter()));
