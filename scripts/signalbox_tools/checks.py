@@ -184,6 +184,9 @@ def lab(tests: Tests, arguments: list[str]) -> None:
     tests.step("root", VENV / "bin/pytest", "-q", "image", folder=TESTS)
     try:
         tests.step("lab", VENV / "bin/pytest", "lab", *arguments, folder=TESTS)
+        if os.environ.get("SIGNALBOX_LAB") != "running":
+            # Of the lab that is up already, nobody knows which it is.
+            tests.step("cluster", VENV / "bin/pytest", "cluster", *arguments, folder=TESTS)
     finally:
         if os.environ.get("SIGNALBOX_LAB") != "running":
             # pytest takes its lab down; one that was interrupted or killed may not have come to it.

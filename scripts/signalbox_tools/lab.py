@@ -31,10 +31,10 @@ def clear() -> None:
     lab_network.clear()
 
 
-def entry(one: Node, domain: str) -> dict:
+def entry(one: Node, domain: str, role: str) -> dict:
     """What `lab.json` says of a node."""
     return {
-        "name": one.name, "address": one.address, "role": "publisher", "leader_pid": None,
+        "name": one.name, "address": one.address, "role": role, "leader_pid": None,
         "web": f"https://{one.address}:8443/", "xmpp": f"{one.address}:5222", "domain": domain, "ca": str(one.ca),
     }
 
@@ -45,12 +45,14 @@ def up(options: argparse.Namespace) -> int:
     if not (ROOT / "usr").is_dir():
         say("There is no root yet: scripts/build-root makes it.")
         root.ensure()
-    bring_up(options.nodes, options.answers, keep=options.keep, patience=options.patience)
+    bring_up(options.nodes, options.answers, keep=options.keep, separate=options.separate, patience=options.patience)
     return 0
 
 
-def bring_up(count: int, given: str | None, *, keep: bool, patience: float = PATIENCE) -> None:
-    """Boot nodes and wait for their services; what a former lab left is cleared first."""
+def bring_up(count: int, given: str | None, *, keep: bool, separate: bool = False, patience: float = PATIENCE) -> None:
+    """Boot nodes and wait until their services are up and replication is good; what a former lab left is cleared first.
+
+    The first node is the publisher and the others join it, unless they are to be `separate`."""
     answers = lab_answers.read(given)
     clear()
     last = lab_state.load() if keep else {}
@@ -58,28 +60,48 @@ def bring_up(count: int, given: str | None, *, keep: bool, patience: float = PAT
         answers = {"administrator": last["admin"], "domain": last["nodes"][0]["domain"], **answers}
     answers = lab_answers.complete(answers)
     wanted = [Node(number) for number in range(1, count + 1)]
-    for one in wanted:
-        if not (last and one.var.is_dir()):
-            lab_node.prepare(one)
-            lab_answers.write(one, answers)
-            if not lab_services.has_signalbox():
-                lab_answers.write_network(one)
+    bare = not lab_services.has_signalbox()
+    publisher = None if bare or separate or count == 1 else wanted[0]
+    fresh = [one for one in wanted if not (last and one.var.is_dir())]
+    for one in fresh:
+        lab_node.prepare(one)
+        lab_answers.write(one, answers, None if one == publisher else publisher)
+        if bare:
+            lab_answers.write_network(one)
     with lab_state.locked():
         lab_state.save({
-            "nodes": [entry(one, answers["domain"]) for one in wanted],
+            "nodes": [entry(one, answers["domain"], "publisher" if publisher in (None, one) else "subscriber") for one in wanted],
             "admin": answers["administrator"], "ca": str(FOLDER / "ca.pem"),
         })
     try:
         lab_network.build()
+        if publisher:
+            lab_node.start(publisher)
+            joining = [one for one in fresh if one != publisher]
+            if joining:
+                lab_services.wait([publisher], patience)
+            for one in joining:
+                add_subscriber(publisher, one, answers)
         for one in wanted:
-            lab_node.start(one)
+            if one != publisher:
+                lab_node.start(one)
         lab_services.wait(wanted, patience)
+        if publisher:
+            lab_services.wait_replication(wanted, patience)
     except KeyboardInterrupt:
         say("Interrupted: taking the lab down again.")
         clear()
         raise
     if wanted[0].ca.exists():
         shutil.copyfile(wanted[0].ca, FOLDER / "ca.pem")
+
+
+def add_subscriber(publisher: Node, one: Node, answers: dict) -> None:
+    """Add a node to the cluster of the publisher, so that it may join."""
+    words = ["set", "network", "cluster", "subscriber", "details", "imp", one.name, one.address, answers["domain"]]
+    status = lab_exec.run(publisher, ["/usr/bin/signalbox", "cli", *words], user=answers["administrator"]["user"])
+    if status != 0:
+        raise HostError(f"{one.name} could not be added on {publisher.name}.")
 
 
 def down(_options: argparse.Namespace) -> int:
@@ -211,6 +233,7 @@ def parser() -> argparse.ArgumentParser:
     one = add("up", up, "bring up a fresh lab and wait for its services")
     one.add_argument("--nodes", type=int, default=1, choices=range(1, lab_state.MOST_NODES + 1), metavar="N")
     one.add_argument("--answers", metavar="FILE", help="answers to the first-boot questions (TOML); what it leaves out, the lab fills in")
+    one.add_argument("--separate", action="store_true", help="each node a cluster of its own; otherwise the others join the first")
     one.add_argument("--keep", action="store_true", help="keep what the nodes stored last time")
     one.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help="how long the services may take")
     add("down", down, "shut every node down and remove the lab's network")

@@ -39,22 +39,26 @@ def complete(given: dict) -> dict:
     return {**default, **given}
 
 
-def of_node(one: Node, answers: dict) -> dict:
-    """The answers for one node: its name and address are the lab's to give."""
+def of_node(one: Node, answers: dict, publisher: Node | None = None) -> dict:
+    """The answers for one node, which joins the publisher's cluster if there is one: its name and address are the lab's to
+    give."""
     network = {
         "domain": answers["domain"],
         **answers.get("network", {}),
         "hostname": one.name, "dhcp": False, "address": f"{one.address}/24", "gateway": lab_state.GATEWAY,
     }
-    return {**answers, "network": network}
+    if publisher is None:
+        return {**answers, "network": network}
+    own = {key: value for key, value in answers.items() if key not in ("application_user", "smtp")}
+    return {**own, "role": "subscriber", "publisher": publisher.address, "network": network}
 
 
-def write(one: Node, answers: dict) -> None:
+def write(one: Node, answers: dict, publisher: Node | None = None) -> None:
     """Put the node's answers where its setup looks for them."""
     path = one.var / INSIDE
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-        handle.write(toml(of_node(one, answers)))
+        handle.write(toml(of_node(one, answers, publisher)))
 
 
 def write_network(one: Node) -> None:

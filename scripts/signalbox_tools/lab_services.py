@@ -133,6 +133,28 @@ def phase(one: Node) -> tuple[str, list[Service]]:
     return ("up" if all(service.up for service in listed if service.expected) else "starting"), listed
 
 
+def replication(one: Node) -> str:
+    """Why replication of a node is not good; empty when it is."""
+    shown = inside(one, "/usr/bin/signalbox", "cli", "utils", "dbreplication", "status", "--json")
+    try:
+        found = json.loads(shown or "")["result"]
+    except (json.JSONDecodeError, KeyError):
+        return "it does not tell the state of replication"
+    waiting = [f"{node['name']} in state {node['state']}" for node in found["nodes"] if node["state"] != 2]
+    return ", ".join(waiting)
+
+
+def wait_replication(nodes: list[Node], seconds: float) -> None:
+    """Wait until every node sees every node in state 2."""
+    deadline = time.monotonic() + seconds
+    for one in nodes:
+        while why := replication(one):
+            if time.monotonic() > deadline:
+                raise HostError(f"replication is not good, seen from {one.name}: {why}\nSee: scripts/lab cli {one.name} -- utils dbreplication runtimestate")
+            time.sleep(STEP)
+    say(f"replication is good on {len(nodes)} nodes")
+
+
 class Progress:
     """Tells a person, line by line, what changed since the last look."""
 

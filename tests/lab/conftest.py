@@ -1,6 +1,6 @@
 """One lab for all tests of a session.
 
-By default a fresh lab of two nodes is brought up and taken down again. `SIGNALBOX_LAB=running` tests the lab that is
+By default a fresh lab of two nodes, each a cluster of its own, is brought up and taken down again. `SIGNALBOX_LAB=running` tests the lab that is
 up already, and leaves it up.
 """
 
@@ -20,7 +20,7 @@ def lab():
     running = os.environ.get("SIGNALBOX_LAB") == "running"
     made = Lab()
     if not running:
-        made.command("up", "--nodes", "2", capture=False, seconds=400)
+        made.command("up", "--nodes", "2", "--separate", capture=False, seconds=400)
     yield made
     if not running:
         made.command("down", capture=False)
