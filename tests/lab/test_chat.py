@@ -86,7 +86,7 @@ async def test_a_message_to_somebody_away_waits_with_its_time(people):
     alice, bob = people("alice", "bob")
     async with online(alice.slix()) as (a,):
         a.write(bob.jid, "see you tomorrow")
-        await a.plugin["xep_0199"].ping(alice.jid)
+        await a.handled()
     async with online(bob.slix(plugins=("xep_0203", "xep_0198"))) as (b,):
         message = await b.received("see you tomorrow")
         assert message["from"].bare == alice.jid

@@ -22,8 +22,7 @@ async def test_settings_and_messages_survive_a_power_cut(lab, node, people):
         await a.sees(b.full, "unavailable")
         for number in range(20):
             a.write(bob.jid, f"while you were away {number}")
-        # The answer to a later request says that everything before it has been handled.
-        await a.plugin["xep_0199"].ping(alice.jid)
+        await a.handled()
         lab.command("kill", node.name)
         a.staying = False
     lab.command("start", node.name, seconds=240)
@@ -40,7 +39,7 @@ async def test_messages_survive_an_orderly_restart(lab, node, people):
     alice, bob = people("alice", "bob")
     async with online(alice.slix()) as (a,):
         a.write(bob.jid, "over night")
-        await a.plugin["xep_0199"].ping(alice.jid)
+        await a.handled()
     lab.command("stop", node.name)
     lab.command("start", node.name, seconds=240)
     async with online(bob.slix()) as (b,):
