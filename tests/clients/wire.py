@@ -102,7 +102,8 @@ class Wire:
         return self.hear(rb"<success.*?(</success>|/>)|<failure.*?</failure>", seconds)[0]
 
     def scram(self, user: str, password: str, hash_name: str = "sha256", flag: str = "n", mechanism: str | None = None) -> bytes:
-        """SCRAM without channel binding; answers <success> (whose signature is checked) or <failure>."""
+        """SCRAM without channel binding; answers <success> (whose signature is checked) or <failure>.
+        `challenge` is then the salt and the iterations that the server named."""
         mechanism = mechanism or {"sha1": "SCRAM-SHA-1", "sha256": "SCRAM-SHA-256"}[hash_name]
         nonce = base64.b64encode(os.urandom(18)).decode()
         bare = f"n={user},r={nonce}"
@@ -113,6 +114,7 @@ class Wire:
         first = base64.b64decode(answer[1]).decode()
         fields = dict(part.split("=", 1) for part in first.split(","))
         assert fields["r"].startswith(nonce) and len(fields["r"]) > len(nonce), "the server adds to the nonce"
+        self.challenge = fields["s"], int(fields["i"])
         salted = hashlib.pbkdf2_hmac(hash_name, password.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
         key = hmac.digest(salted, b"Client Key", hash_name)
         final = f"c={base64.b64encode(f'{flag},,'.encode()).decode()},r={fields['r']}"

@@ -117,15 +117,26 @@ def test_old_tls_is_refused(node):
 
 def test_an_unknown_user_and_a_wrong_password_look_the_same(alice, node):
     """Same answer, same challenge for the same name, about the same time."""
-    def attempt(user: str) -> tuple[bytes, float]:
+    def attempt(user: str) -> tuple[bytes, float, tuple[str, int]]:
         with Wire(node, direct_tls=True) as wire:
             wire.header()
             begin = time.monotonic()
-            return wire.scram(user, "wrong password"), time.monotonic() - begin
-    known, unknown = attempt(alice.user), attempt("nobody-" + alice.user)
+            answer = wire.scram(user, "wrong password")
+            return answer, time.monotonic() - begin, wire.challenge
+    nobody = "nobody-" + alice.user
+    known, unknown = attempt(alice.user), attempt(nobody)
     assert known[0] == unknown[0]
     assert b"not-authorized" in known[0]
     assert abs(known[1] - unknown[1]) < 0.5
+    (salt, iterations), (made_up, made_up_iterations) = known[2], unknown[2]
+    assert (len(salt), iterations) == (len(made_up), made_up_iterations)
+    assert salt != made_up
+    assert attempt(alice.user)[2] == known[2]
+    assert attempt(nobody)[2] == unknown[2]
+    node.cli("utils", "service", "restart", "authentication-service")
+    node.settle()
+    assert attempt(alice.user)[2] == known[2]
+    assert attempt(nobody)[2] == unknown[2], "also after a restart"
 
 
 def test_failures_are_slowed_and_the_right_password_still_works(alice, node):
@@ -142,7 +153,7 @@ def test_failures_are_slowed_and_the_right_password_still_works(alice, node):
         assert wire.plain(alice.user, alice.password).startswith(b"<success")
 
 
-def test_a_disabled_or_deleted_user_cannot_sign_in(alice, node):
+def test_a_deleted_user_cannot_sign_in(alice, node):
     node.cli("users", "delete", alice.user)
     with Wire(node, direct_tls=True) as wire:
         wire.header()
