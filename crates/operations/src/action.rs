@@ -79,7 +79,8 @@ impl Caller {
     }
 
     /// Checks the level, does the work, and leaves one audit line with the
-    /// outcome. `subject` says what it was done to, without secrets.
+    /// outcome, also when the work is dropped before its end. `subject` says
+    /// what it was done to, without secrets.
     pub async fn does<T>(
         &self,
         action: &Action,
@@ -87,11 +88,17 @@ impl Caller {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         self.may(action)?;
+        let mut line = AuditLine {
+            caller: self,
+            action,
+            subject,
+            outcome: INTERRUPTED.into(),
+        };
         let outcome = work.await;
-        match &outcome {
-            Ok(_) => self.audit(action, subject, "done"),
-            Err(error) => self.audit(action, subject, &error.message),
-        }
+        line.outcome = match &outcome {
+            Ok(_) => "done".into(),
+            Err(error) => error.message.clone(),
+        };
         outcome
     }
 
@@ -107,6 +114,24 @@ impl Caller {
             outcome,
             "An administrative action was taken."
         );
+    }
+}
+
+/// Outcome of work that was dropped: the caller gave up or hung up. What it had
+/// asked of other services goes on there.
+const INTERRUPTED: &str = "interrupted; it may have taken effect";
+
+/// The audit line of work that has begun; written when it goes out of scope.
+struct AuditLine<'a> {
+    caller: &'a Caller,
+    action: &'a Action,
+    subject: &'a str,
+    outcome: String,
+}
+
+impl Drop for AuditLine<'_> {
+    fn drop(&mut self) {
+        self.caller.audit(self.action, self.subject, &self.outcome);
     }
 }
 
@@ -194,7 +219,48 @@ actions! {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
     use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        /// Gathers this thread's lines for as long as the guard lives.
+        fn gather(&self) -> tracing::subscriber::DefaultGuard {
+            let lines = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(self.clone());
+            tracing::subscriber::set_default(lines.finish())
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
 
     fn caller(level: Level) -> Caller {
         Caller {
@@ -216,6 +282,45 @@ mod tests {
             .await;
         assert_eq!(outcome.unwrap_err().kind, Kind::Forbidden);
         assert!(!begun);
+    }
+
+    #[tokio::test]
+    async fn every_end_leaves_one_audit_line() {
+        for (ends, outcome) in [
+            (Some(Ok(())), "outcome=\"done\""),
+            (Some(Err(Error::failed("it burns"))), "outcome=\"it burns\""),
+            (None, "outcome=\"interrupted; it may have taken effect\""),
+        ] {
+            let lines = Lines::default();
+            let gathering = lines.gather();
+            let caller = caller(Level::Administer);
+            let work = async {
+                match ends {
+                    Some(ended) => ended,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut work = Box::pin(caller.does(&actions::USERS_DELETE, "alice", work));
+            let _ = futures::poll!(&mut work);
+            drop(work);
+            drop(gathering);
+            let text = lines.text();
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(
+                text.contains(outcome) && text.contains("alice") && text.contains("audit"),
+                "{text}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_is_dropped_before_it_is_begun_leaves_no_line() {
+        let lines = Lines::default();
+        let gathering = lines.gather();
+        let caller = caller(Level::Administer);
+        drop(caller.does(&actions::USERS_DELETE, "", async { Ok(()) }));
+        drop(gathering);
+        assert_eq!(lines.text(), "");
     }
 
     #[test]

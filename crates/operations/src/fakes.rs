@@ -11,6 +11,9 @@ use crate::ports::{
     NetworkChange, NodeRecord, Replication, ScramKeys, Service, ServiceKind, State, Storage,
     Supervision, UserChange, UserRecord,
 };
+use crate::users::changed_meanwhile;
+#[cfg(test)]
+use crate::{Caller, Level};
 use crate::{Host, Operations};
 
 /// What the fakes hold and what was asked of them. Cheap to clone.
@@ -28,6 +31,8 @@ pub struct World {
     pub commands: Vec<String>,
     /// Rows of each transaction.
     pub batches: Vec<usize>,
+    /// What somebody else does to the users just before the next transaction.
+    pub meanwhile: Vec<UserChange>,
     /// The users.
     pub users: BTreeMap<String, UserRecord>,
     /// Argon2id hashes of the application users.
@@ -56,6 +61,44 @@ pub fn service(id: &str, compat: &str, kind: ServiceKind) -> Service {
         restarts: 0,
         critical: false,
         auto_restart: true,
+    }
+}
+
+/// Somebody who may do everything.
+#[cfg(test)]
+pub(crate) fn administrator() -> Caller {
+    Caller {
+        user: "admin".into(),
+        level: Level::Administer,
+        face: "test",
+        origin: String::new(),
+    }
+}
+
+impl World {
+    fn commit(&mut self, changes: Vec<UserChange>) -> Result<()> {
+        let mut users = self.users.clone();
+        for change in changes {
+            match change {
+                UserChange::Insert(user) => {
+                    if users.contains_key(&user.user) {
+                        return Err(changed_meanwhile(&format!("there is {}", user.user)));
+                    }
+                    users.insert(user.user.clone(), user);
+                }
+                UserChange::Replace { old, new } => {
+                    if users.get(&old.user) != Some(old.as_ref()) {
+                        return Err(changed_meanwhile(&format!("{} is another", old.user)));
+                    }
+                    users.insert(new.user.clone(), new);
+                }
+                UserChange::Delete(name) => {
+                    users.remove(&name);
+                }
+            }
+        }
+        self.users = users;
+        Ok(())
     }
 }
 
@@ -180,17 +223,9 @@ impl Storage for Fakes {
     async fn commit_users(&self, changes: Vec<UserChange>) -> Result<()> {
         let mut world = self.ask("commit".into())?;
         world.batches.push(changes.len());
-        for change in changes {
-            match change {
-                UserChange::Insert(user) | UserChange::Put(user) => {
-                    world.users.insert(user.user.clone(), user);
-                }
-                UserChange::Delete(name) => {
-                    world.users.remove(&name);
-                }
-            }
-        }
-        Ok(())
+        let meanwhile = std::mem::take(&mut world.meanwhile);
+        world.commit(meanwhile)?;
+        world.commit(changes)
     }
 
     async fn application_user(&self, name: &str) -> Result<Option<String>> {

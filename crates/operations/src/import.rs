@@ -3,7 +3,7 @@
 //! Everything is checked before anything is written: when any row is bad,
 //! nobody is imported, and every bad row is named with its line.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::num::NonZero;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::Operations;
 use crate::action::{Caller, actions};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ports::{DeriveKeys, UserChange, UserRecord};
 use crate::users::NewUser;
 
@@ -224,7 +224,9 @@ async fn derive_all(rows: Vec<Row>, derive: DeriveKeys) -> Result<Vec<UserRecord
 impl Operations {
     /// Imports users from CSV with the header `user,password[,name,mail]`.
     /// Nobody is imported when any row is bad. With `replace`, users that
-    /// there are already get the file's password, name and mail.
+    /// there are already get the file's password, name and mail. Users whom
+    /// somebody else adds, changes or deletes meanwhile are left as they are:
+    /// the import ends there.
     pub async fn import_users(
         &self,
         caller: &Caller,
@@ -239,16 +241,16 @@ impl Operations {
                 )));
             }
             let rows = read(text).map_err(|(bad, all)| refusal(&bad, all))?;
-            let known: HashSet<_> = self
+            let mut known: HashMap<_, _> = self
                 .storage()
                 .users()
                 .await?
                 .into_iter()
-                .map(|user| user.user)
+                .map(|user| (user.user.clone(), user))
                 .collect();
             let clash: Vec<_> = rows
                 .iter()
-                .filter(|row| known.contains(&row.new.user))
+                .filter(|row| known.contains_key(&row.new.user))
                 .collect();
             let imported = Imported {
                 added: rows.len() - clash.len(),
@@ -268,23 +270,38 @@ impl Operations {
                 return Err(refusal(&bad, rows.len()));
             }
             let records = derive_all(rows, self.derive()).await?;
-            self.commit(records).await?;
+            let changes = records
+                .into_iter()
+                .map(|mut new| match known.remove(&new.user) {
+                    None => UserChange::Insert(new),
+                    Some(old) => {
+                        new.enabled = old.enabled;
+                        UserChange::Replace {
+                            old: old.into(),
+                            new,
+                        }
+                    }
+                });
+            self.commit(changes.collect()).await?;
             Ok(imported)
         };
         caller.does(&actions::USERS_IMPORT, "", work).await
     }
 
-    async fn commit(&self, records: Vec<UserRecord>) -> Result<()> {
-        let all = records.len();
+    async fn commit(&self, changes: Vec<UserChange>) -> Result<()> {
+        let all = changes.len();
         let mut written = 0;
-        let mut records = records.into_iter();
+        let mut changes = changes.into_iter();
         loop {
-            let batch: Vec<_> = records.by_ref().take(BATCH).map(UserChange::Put).collect();
+            let batch: Vec<_> = changes.by_ref().take(BATCH).collect();
             if batch.is_empty() {
                 return Ok(());
             }
             let size = batch.len();
             if let Err(error) = self.storage().commit_users(batch).await {
+                if written == 0 && error.kind == Kind::Refused {
+                    return Err(Error::refused(format!("nobody was imported: {error}")));
+                }
                 return Err(Error::new(
                     error.kind,
                     format!(
@@ -300,6 +317,8 @@ impl Operations {
 
 #[cfg(test)]
 mod tests {
+    use crate::fakes::{Fakes, administrator};
+
     use super::*;
 
     fn bad(text: &str) -> Vec<(u64, String)> {
@@ -348,6 +367,62 @@ mod tests {
     fn bytes_that_are_not_utf8_are_refused() {
         let rows = read(b"user,password\nalice,\xff\n").unwrap_err();
         assert_eq!(rows.0[0].reason, "the password is not UTF-8");
+    }
+
+    #[tokio::test]
+    async fn an_import_leaves_alone_what_somebody_else_did_meanwhile() {
+        let fakes = Fakes::default();
+        let folder = tempfile::tempdir().unwrap();
+        let operations = fakes.operations(folder.path());
+        let admin = administrator();
+        let import = |text: &'static [u8], replace| operations.import_users(&admin, text, replace);
+        import(b"user,password\nold,first\n", false).await.unwrap();
+        let old = fakes.world().users["old"].clone();
+
+        // Added by somebody else after the check.
+        let bob = UserRecord {
+            user: "bob".into(),
+            name: "theirs".into(),
+            ..old.clone()
+        };
+        for replace in [false, true] {
+            fakes.world().users.remove("bob");
+            fakes.world().meanwhile = vec![UserChange::Insert(bob.clone())];
+            let error = import(b"user,password\nann,p\nbob,p\n", replace)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, Kind::Refused);
+            assert!(
+                error.message.starts_with("nobody was imported: ")
+                    && error.message.contains("run it again"),
+                "{error}"
+            );
+            assert_eq!(fakes.world().users["bob"], bob);
+            assert!(!fakes.world().users.contains_key("ann"));
+        }
+
+        // Deleted by somebody else after the check.
+        fakes.world().meanwhile = vec![UserChange::Delete("old".into())];
+        import(b"user,password\nold,second\n", true)
+            .await
+            .unwrap_err();
+        assert!(!fakes.world().users.contains_key("old"));
+    }
+
+    #[tokio::test]
+    async fn an_import_with_replace_does_not_let_a_disabled_user_in() {
+        let fakes = Fakes::default();
+        let folder = tempfile::tempdir().unwrap();
+        let operations = fakes.operations(folder.path());
+        let admin = administrator();
+        let import = |text: &'static [u8]| operations.import_users(&admin, text, true);
+        import(b"user,password\nalice,first\n").await.unwrap();
+        let disable = |user: &mut UserRecord| user.enabled = false;
+        fakes.world().users.values_mut().for_each(disable);
+        import(b"user,password\nalice,another\n").await.unwrap();
+        let alice = fakes.world().users["alice"].clone();
+        assert!(!alice.enabled);
+        assert_eq!(alice.scram_sha1.unwrap().stored_key, "7");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 pub mod action;
 pub mod cluster;
 pub mod error;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod fakes;
 pub mod host;
 pub mod logs;

@@ -7,7 +7,7 @@ use database::tables::{
     ApplicationUser, BlockItem, EndUser, OfflineMessage, ProcessNode, RosterItem, ServiceParameter,
     VCard,
 };
-use database::{Database, Transaction};
+use database::{Database, Revision, Transaction};
 use service::Paths;
 use supervisor::{Activation, Client, View};
 use tonic::Code;
@@ -19,6 +19,7 @@ use crate::ports::{
     State, Storage, Supervision, UserChange, UserRecord,
 };
 use crate::replication::meaning;
+use crate::users::changed_meanwhile;
 use crate::{Host, Operations};
 
 impl Operations {
@@ -231,6 +232,15 @@ fn row(record: UserRecord) -> EndUser {
 }
 
 impl Store {
+    /// The revision of a user's row, which must still be as it was read.
+    async fn revision(&self, old: &UserRecord) -> Result<Revision> {
+        match self.0.get_versioned::<EndUser>(&[&old.user]).await? {
+            Some(found) if record(found.row.clone()) == *old => Ok(found.revision),
+            Some(_) => Err(changed_meanwhile(&format!("{} was changed", old.user))),
+            None => Err(changed_meanwhile(&format!("{} was deleted", old.user))),
+        }
+    }
+
     /// Deletes a user with all that belongs to them: a later user of the same
     /// name must not inherit contacts or messages.
     async fn without(&self, name: &str) -> Result<Transaction> {
@@ -267,12 +277,22 @@ impl Storage for Store {
         for change in changes {
             transaction = match change {
                 UserChange::Insert(record) => transaction.insert(&row(record))?,
-                UserChange::Put(record) => transaction.put(&row(record))?,
+                UserChange::Replace { old, new } => {
+                    let revision = self.revision(&old).await?;
+                    transaction
+                        .require_revision::<EndUser>(&[&old.user], revision)
+                        .put(&row(new))?
+                }
                 UserChange::Delete(name) => transaction.and(self.without(&name).await?),
             };
         }
-        self.0.transact(transaction).await?;
-        Ok(())
+        match self.0.transact(transaction).await {
+            Ok(_) => Ok(()),
+            Err(database::Error::Exists(text) | database::Error::Changed(text)) => {
+                Err(changed_meanwhile(&text))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn application_user(&self, name: &str) -> Result<Option<String>> {
@@ -365,5 +385,53 @@ impl Storage for Store {
                 })
                 .collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use database::testing::TestDatabase;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_somebody_else_did_to_a_user_is_not_undone() {
+        let database = TestDatabase::start().await.unwrap();
+        let store = Store(database.client());
+        let alice = UserRecord {
+            user: "alice".into(),
+            name: "Alice".into(),
+            mail: String::new(),
+            enabled: true,
+            scram_sha1: None,
+            scram_sha256: None,
+        };
+        let named = |name: &str| UserRecord {
+            name: name.into(),
+            ..alice.clone()
+        };
+        let replace = |old: &UserRecord, new: &UserRecord| {
+            let (old, new) = (old.clone().into(), new.clone());
+            store.commit_users(vec![UserChange::Replace { old, new }])
+        };
+        let insert =
+            |record: &UserRecord| store.commit_users(vec![UserChange::Insert(record.clone())]);
+
+        insert(&alice).await.unwrap();
+        let error = insert(&named("Other")).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Refused);
+        assert!(error.message.contains("run it again"), "{error}");
+        assert_eq!(store.user("alice").await.unwrap().unwrap().name, "Alice");
+
+        replace(&alice, &named("Second")).await.unwrap();
+        let error = replace(&alice, &named("Third")).await.unwrap_err();
+        assert!(error.message.contains("alice was changed"), "{error}");
+        assert_eq!(store.user("alice").await.unwrap().unwrap().name, "Second");
+
+        let delete = vec![UserChange::Delete("alice".into())];
+        store.commit_users(delete).await.unwrap();
+        let error = replace(&named("Second"), &alice).await.unwrap_err();
+        assert!(error.message.contains("alice was deleted"), "{error}");
+        assert_eq!(store.user("alice").await.unwrap(), None);
     }
 }

@@ -157,8 +157,13 @@ pub struct UserRecord {
 pub enum UserChange {
     /// Adds a user; fails if there is one of the name.
     Insert(UserRecord),
-    /// Adds or replaces.
-    Put(UserRecord),
+    /// Replaces a user as read before; fails if they are not the same now.
+    Replace {
+        /// As read.
+        old: Box<UserRecord>,
+        /// As it shall be; of the same name.
+        new: UserRecord,
+    },
     /// Removes.
     Delete(String),
 }
@@ -262,7 +267,8 @@ pub trait Storage: Send + Sync {
     async fn users(&self) -> Result<Vec<UserRecord>>;
     /// One user.
     async fn user(&self, name: &str) -> Result<Option<UserRecord>>;
-    /// Commits all of the changes or none.
+    /// Commits all of the changes or none. What somebody else did meanwhile
+    /// is not undone: then it is refused.
     async fn commit_users(&self, changes: Vec<UserChange>) -> Result<()>;
     /// The Argon2id hash (PHC string) of an application user.
     async fn application_user(&self, name: &str) -> Result<Option<String>>;

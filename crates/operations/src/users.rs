@@ -118,6 +118,13 @@ pub(crate) fn user_name(given: &str) -> std::result::Result<String, String> {
     }
 }
 
+/// Refusal of a change of what somebody else has changed since it was read.
+pub(crate) fn changed_meanwhile(what: &str) -> Error {
+    Error::refused(format!(
+        "the users changed meanwhile: {what}. See \"users list\", then run it again"
+    ))
+}
+
 fn plausible_mail(mail: &str) -> bool {
     mail.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty()
@@ -213,7 +220,10 @@ impl Operations {
             };
             let mut changed = self.derived(new.checked().map_err(Error::invalid)?).await?;
             changed.enabled = record.enabled;
-            let change = UserChange::Put(changed.clone());
+            let change = UserChange::Replace {
+                old: record.into(),
+                new: changed.clone(),
+            };
             self.storage().commit_users(vec![change]).await?;
             Ok(self.user_view(changed))
         };
@@ -240,6 +250,9 @@ impl Operations {
 
 #[cfg(test)]
 mod tests {
+    use crate::error::Kind;
+    use crate::fakes::{Fakes, administrator};
+
     use super::*;
 
     fn new(user: &str, password: &str, mail: &str) -> std::result::Result<NewUser, String> {
@@ -272,6 +285,23 @@ mod tests {
             let message = new(user, password, mail).unwrap_err();
             assert!(message.contains(field), "{user:?}: {message}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_new_password_does_not_bring_a_deleted_user_back() {
+        let fakes = Fakes::default();
+        let folder = tempfile::tempdir().unwrap();
+        let operations = fakes.operations(folder.path());
+        let alice = new("alice", "secret", "").unwrap();
+        operations.add_user(&administrator(), alice).await.unwrap();
+        fakes.world().meanwhile = vec![UserChange::Delete("alice".into())];
+        let refused = operations
+            .set_password(&administrator(), "alice", "other")
+            .await
+            .unwrap_err();
+        assert_eq!(refused.kind, Kind::Refused);
+        assert!(refused.message.contains("run it again"), "{refused}");
+        assert!(fakes.world().users.is_empty());
     }
 
     #[test]
