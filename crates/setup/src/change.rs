@@ -3,10 +3,14 @@
 //! The supervisor, which has no rights of its own, leaves the change in a
 //! file and starts a unit; this is what the unit runs, as root.
 
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use nix::fcntl::OFlag;
 use supervisor::NetworkChange;
 
 use crate::answers::Network;
@@ -68,12 +72,39 @@ fn is_known_by(network: &Network) -> (&str, Option<&str>, Option<&str>, bool) {
 /// Reads the change and removes it: one that fails is not tried again.
 fn take(place: &Place) -> anyhow::Result<NetworkChange> {
     let path = place.path(CHANGE);
+    let text = read(&path).with_context(|| format!("cannot read {}", path.display()));
+    let removed = file::remove(&path);
+    let text = text?;
+    removed.with_context(|| format!("cannot remove {}", path.display()))?;
+    // The parser's error quotes the file, and the supervisor reads this one.
+    toml::from_str(&text).map_err(|_| {
+        anyhow::anyhow!(
+            "{} is not a change as the supervisor writes it; give the command again",
+            path.display()
+        )
+    })
+}
+
+/// Reads what the supervisor left. Its folder is its own, so that anything
+/// may be there under the name: a link to a file that only root may read, a
+/// pipe that nobody writes to.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)?;
+    let about = file.metadata()?;
+    ensure!(about.is_file(), "it is not a regular file");
+    // A second name of somebody else's file, too, belongs to somebody else.
+    let owner = File::open(path.parent().unwrap_or(path))?.metadata()?.uid();
+    ensure!(
+        about.uid() == owner,
+        "it does not belong to the owner of its folder"
+    );
+    ensure!(about.len() <= LIMIT, "it is larger than {LIMIT} bytes");
     let mut text = String::new();
-    let open =
-        std::fs::File::open(&path).and_then(|file| file.take(LIMIT).read_to_string(&mut text));
-    open.with_context(|| format!("cannot read {}", path.display()))?;
-    file::remove(&path)?;
-    toml::from_str(&text).with_context(|| format!("{} is not a change", path.display()))
+    file.take(LIMIT).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The settings with the change in them.

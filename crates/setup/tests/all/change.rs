@@ -104,3 +104,67 @@ fn a_new_name_reaches_the_kernel_and_the_certificates() {
             .contains("name = \"node9\"")
     );
 }
+
+/// Runs a change whose file is something else, which must be refused and gone
+/// afterwards; returns the error.
+fn refused(make: impl FnOnce(&std::path::Path)) -> String {
+    let mut case = changed("");
+    let path = case.folder.path().join(FILE);
+    std::fs::remove_file(&path).unwrap();
+    make(&path);
+    let before = case.read("etc/systemd/network/10-eth0.network");
+    let error = format!("{:#}", run(&mut case).unwrap_err());
+    assert_eq!(case.read("etc/systemd/network/10-eth0.network"), before);
+    assert!(path.symlink_metadata().is_err(), "{error}");
+    error
+}
+
+#[test]
+fn a_link_is_not_followed() {
+    // Also not to what would be a change.
+    for text in ["hunter2\n", "mtu = 9000\n"] {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, text).unwrap();
+        let error = refused(|path| std::os::unix::fs::symlink(&secret, path).unwrap());
+        assert!(error.contains("cannot read"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    let error = refused(|path| nix::unistd::mkfifo(path, mode).unwrap());
+    assert!(error.contains("regular file"), "{error}");
+}
+
+#[test]
+fn a_change_has_a_size() {
+    let comment = format!("# {}\nmtu = 9000\n", "x".repeat(16 * 1024));
+    let error = refused(|path| std::fs::write(path, comment).unwrap());
+    assert!(error.contains("larger than 16384 bytes"), "{error}");
+}
+
+#[test]
+fn a_file_of_somebody_else_is_refused() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not checked: only root can give a file away");
+        return;
+    }
+    let error = refused(|path| {
+        std::fs::write(path, "mtu = 9000\n").unwrap();
+        std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+    });
+    assert!(error.contains("owner"), "{error}");
+}
+
+#[test]
+fn what_stands_in_the_file_is_not_repeated() {
+    for text in ["root:hunter2:\n", "hunter2 = 1\n", "mtu = \"hunter2\"\n"] {
+        let error = refused(|path| std::fs::write(path, text).unwrap());
+        assert!(error.contains("not a change"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
