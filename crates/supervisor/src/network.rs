@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio::sync::Mutex;
 
 use crate::client::NetworkChange;
@@ -15,8 +14,8 @@ use crate::world::Activity;
 /// Applies what [`Files::network_change`] left, as root.
 const UNIT: &str = "signalbox-network-change.service";
 
-/// Has changes applied, one at a time.
-#[derive(Debug, Default)]
+/// Has changes applied, one at a time. Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Applier(Arc<Mutex<()>>);
 
 impl Applier {
@@ -28,14 +27,8 @@ impl Applier {
         files: Files,
         systemd: Systemd,
     ) -> anyhow::Result<()> {
-        let turn = self.0.clone().try_lock_owned().map_err(|_| busy())?;
-        // Goes on when the one who asked is cut off by the very change, and
-        // keeps the turn until then.
-        let work = tokio::spawn(async move {
-            let _turn = turn;
-            run(&change, &files, &systemd).await
-        });
-        work.await.context("the change was given up")?
+        let _turn = self.0.try_lock().map_err(|_| busy())?;
+        run(&change, &files, &systemd).await
     }
 }
 

@@ -52,21 +52,37 @@ fn status(error: anyhow::Error) -> Status {
     }
 }
 
+/// Does the work to its end, also when the caller goes away before it: tonic
+/// then drops the handler, and a service that was linked would not be started,
+/// or a caller cut off by his own change of the network would leave it half done.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::spawn(work)
+        .await
+        .map_err(|error| Status::internal(format!("the command was given up: {error}")))?
+}
+
 impl Server {
-    /// Checks the caller, makes the plan, carries it out and logs it.
+    /// Makes the plan, carries it out and logs it. A caller who goes away
+    /// while others have their turn has changed nothing.
     async fn change(
         &self,
-        caller: &str,
-        action: &str,
-        subject: &str,
-        plan: impl FnOnce(&Catalogue, &World) -> Result<Plan, Refusal>,
+        caller: String,
+        action: &'static str,
+        subject: String,
+        plan: impl FnOnce(&Catalogue, &World) -> Result<Plan, Refusal> + Send + 'static,
     ) -> Result<Vec<String>, Status> {
-        let done = self.monitor.lock().await.carry_out(plan).await;
-        match &done {
-            Ok(also) => tracing::info!(user = caller, action, subject, ?also, "Done."),
-            Err(error) => tracing::info!(user = caller, action, subject, "Not done: {error:#}"),
-        }
-        done.map_err(status)
+        let mut monitor = self.monitor.clone().lock_owned().await;
+        to_the_end(async move {
+            let done = monitor.carry_out(plan).await;
+            match &done {
+                Ok(also) => tracing::info!(user = caller, action, subject, ?also, "Done."),
+                Err(error) => tracing::info!(user = caller, action, subject, "Not done: {error:#}"),
+            }
+            done.map_err(status)
+        })
+        .await
     }
 }
 
@@ -92,9 +108,12 @@ impl Supervisor for Server {
         let request = request.into_inner();
         let (ids, all) = (request.ids, request.with_dependencies);
         let missing = self
-            .change(&caller, "activate", &ids.join(" "), |catalogue, world| {
-                rules::activate(&ids, all, catalogue, world)
-            })
+            .change(
+                caller,
+                "activate",
+                ids.join(" "),
+                move |catalogue, world| rules::activate(&ids, all, catalogue, world),
+            )
             .await?;
         Ok(Response::new(proto::ActivateReply { missing }))
     }
@@ -107,9 +126,12 @@ impl Supervisor for Server {
         let request = request.into_inner();
         let (ids, all) = (request.ids, request.with_dependents);
         let dependents = self
-            .change(&caller, "deactivate", &ids.join(" "), |catalogue, world| {
-                rules::deactivate(&ids, all, catalogue, world)
-            })
+            .change(
+                caller,
+                "deactivate",
+                ids.join(" "),
+                move |catalogue, world| rules::deactivate(&ids, all, catalogue, world),
+            )
             .await?;
         Ok(Response::new(proto::DeactivateReply { dependents }))
     }
@@ -118,8 +140,10 @@ impl Supervisor for Server {
         let caller = may_change(request.extensions())?;
         let id = request.into_inner().id;
         done(
-            self.change(&caller, "start", &id, |c, w| rules::start(&id, c, w))
-                .await?,
+            self.change(caller, "start", id.clone(), move |c, w| {
+                rules::start(&id, c, w)
+            })
+            .await?,
         )
     }
 
@@ -127,8 +151,10 @@ impl Supervisor for Server {
         let caller = may_change(request.extensions())?;
         let id = request.into_inner().id;
         done(
-            self.change(&caller, "stop", &id, |c, w| rules::stop(&id, c, w))
-                .await?,
+            self.change(caller, "stop", id.clone(), move |c, w| {
+                rules::stop(&id, c, w)
+            })
+            .await?,
         )
     }
 
@@ -136,8 +162,10 @@ impl Supervisor for Server {
         let caller = may_change(request.extensions())?;
         let id = request.into_inner().id;
         done(
-            self.change(&caller, "restart", &id, |c, w| rules::restart(&id, c, w))
-                .await?,
+            self.change(caller, "restart", id.clone(), move |c, w| {
+                rules::restart(&id, c, w)
+            })
+            .await?,
         )
     }
 
@@ -147,13 +175,16 @@ impl Supervisor for Server {
     ) -> Reply<proto::Done> {
         let caller = may_change(request.extensions())?;
         let request = request.into_inner();
-        let mut monitor = self.monitor.lock().await;
-        let found = rules::find(&monitor.catalogue, &request.id);
-        let id = found.map_err(|refusal| status(refusal.into()))?.id.clone();
-        let chosen = monitor.files.choose(&id, request.on);
-        chosen.map_err(|error| status(error.into()))?;
-        monitor.refresh_all().await.map_err(status)?;
-        tracing::info!(user = %caller, subject = %id, on = request.on, "Automatic restart was chosen.");
+        let mut monitor = self.monitor.clone().lock_owned().await;
+        to_the_end(async move {
+            let found = rules::find(&monitor.catalogue, &request.id);
+            let id = found.map_err(|refusal| status(refusal.into()))?.id.clone();
+            let chosen = monitor.files.choose(&id, request.on);
+            chosen.map_err(|error| status(error.into()))?;
+            tracing::info!(user = %caller, subject = %id, on = request.on, "Automatic restart was chosen.");
+            monitor.refresh_all().await.map_err(status)
+        })
+        .await?;
         done(Vec::new())
     }
 
@@ -181,10 +212,14 @@ impl Supervisor for Server {
         let zone = request.into_inner().zone;
         check_zone(&zone).map_err(Status::invalid_argument)?;
         let systemd = self.monitor.lock().await.systemd.clone();
-        systemd.set_timezone(&zone).await.map_err(status)?;
-        // timedated leaves it to the kernel when its link reaches the disk.
-        files::sync(Path::new("/etc")).map_err(|error| status(error.into()))?;
-        tracing::info!(user = %caller, %zone, "The time zone was set.");
+        to_the_end(async move {
+            systemd.set_timezone(&zone).await.map_err(status)?;
+            // timedated leaves it to the kernel when its link reaches the disk.
+            files::sync(Path::new("/etc")).map_err(|error| status(error.into()))?;
+            tracing::info!(user = %caller, %zone, "The time zone was set.");
+            Ok(())
+        })
+        .await?;
         done(Vec::new())
     }
 
@@ -194,15 +229,19 @@ impl Supervisor for Server {
         let monitor = self.monitor.lock().await;
         let (files, systemd) = (monitor.files.clone(), monitor.systemd.clone());
         drop(monitor);
-        tracing::info!(user = %caller, ?change, "The network settings change.");
-        let applied = self.network.apply(change, files, systemd).await;
-        match &applied {
-            Ok(()) => tracing::info!(user = %caller, "The network settings were changed."),
-            Err(error) => {
-                tracing::warn!(user = %caller, "The network settings were not changed: {error:#}");
+        let network = self.network.clone();
+        to_the_end(async move {
+            tracing::info!(user = %caller, ?change, "The network settings change.");
+            let applied = network.apply(change, files, systemd).await;
+            match &applied {
+                Ok(()) => tracing::info!(user = %caller, "The network settings were changed."),
+                Err(error) => {
+                    tracing::warn!(user = %caller, "The network settings were not changed: {error:#}");
+                }
             }
-        }
-        applied.map_err(status)?;
+            applied.map_err(status)
+        })
+        .await?;
         done(Vec::new())
     }
 }
@@ -224,6 +263,10 @@ fn check_zone(zone: &str) -> Result<(), String> {
         ))
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
 
 impl From<State> for proto::State {
     fn from(state: State) -> Self {

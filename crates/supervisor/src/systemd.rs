@@ -44,6 +44,12 @@ impl Systemd {
         Ok(systemd)
     }
 
+    /// Over a connection whose other end plays systemd.
+    #[cfg(test)]
+    pub(crate) fn played(connection: Connection) -> Self {
+        Self(connection)
+    }
+
     /// What systemd tells from now on.
     pub(crate) async fn events(&self) -> anyhow::Result<BoxStream<'static, Event>> {
         let manager = MatchRule::builder()
