@@ -311,24 +311,27 @@ impl Router {
         let mut read = Vec::new();
         let mut undelivered = Vec::new();
         if let Some(management) = session.management.take() {
-            if let Some((connection, _)) = management.resuming {
+            if let Some(resuming) = management.resuming {
                 // A connection that waited to resume this session may bind.
-                self.failed(connection, StanzaError::ItemNotFound, None);
+                self.failed(resuming.connection, StanzaError::ItemNotFound, None);
             }
             let copies = management.unacked.iter().map(|unacked| unacked.copy);
-            let elsewhere = self.rows_elsewhere(user, copies);
+            let elsewhere = self.shares_elsewhere(user, copies);
             for unacked in management.unacked {
+                let share = unacked.copy.share();
+                let waits = share.is_some_and(|share| elsewhere.contains(&share.number));
+                let had = share.is_some_and(|share| share.had);
                 match unacked.copy {
-                    // It waits in the other session.
-                    Copy::Kept { sequence, .. } if elsewhere.contains(&sequence) => {}
-                    // Another session had it.
-                    Copy::Kept {
-                        sequence,
-                        shared: true,
-                    } if others => read.push(sequence),
+                    // Another session waits for it, too.
+                    Copy::Kept { .. } if waits => {}
+                    // Another client has it.
+                    Copy::Kept { sequence, .. } if had => read.push(sequence),
                     Copy::Stored(sequence) | Copy::Kept { sequence, .. } => stored.push(sequence),
-                    // Another session has it, if there is one.
-                    Copy::Shared | Copy::Message(_) if others => self.settle(unacked.receipt),
+                    Copy::Message(_) if waits || had => self.settle(unacked.receipt),
+                    // Another session got it, if there is one.
+                    Copy::Shared if others => self.settle(unacked.receipt),
+                    // The message itself waits elsewhere, or somebody has it.
+                    Copy::Carbon(_) => self.settle(unacked.receipt),
                     Copy::Only | Copy::Shared | Copy::Message(_) => {
                         undelivered.push((unacked.stanza, unacked.receipt));
                     }

@@ -13,15 +13,20 @@ use std::collections::{HashMap, HashSet};
 use xmpp::{Header, Rewrite};
 
 use crate::message;
-use crate::router::{Later, Router};
+use crate::router::{Later, Router, Timer};
 use crate::rows::Write;
 use crate::session::{Copy, Unacked};
 use crate::slab::Key;
 use crate::stanza;
 use crate::user::{Effect, Receipt};
 
-/// Largest message that the database stores.
-pub(crate) const STORED: usize = 256 << 10;
+/// Largest message that the database stores: the largest that a client may be
+/// allowed to send (`MaxStanzaBytes`), with room for the addresses that the
+/// router writes into it.
+pub(crate) const STORED: usize = (512 << 10) + (8 << 10);
+
+/// Milliseconds after which what could not be stored is tried again.
+const AGAIN: u64 = 1000;
 
 impl Router {
     /// Stores the messages that a session has not acknowledged and that are
@@ -61,7 +66,7 @@ impl Router {
         };
         let loading = user.busy && user.journal.is_none();
         let Some(data) = user.data.as_mut().filter(|_| !loading) else {
-            // The rows are being read; the sender's count waits.
+            // The rows are being read; `keep_again` follows.
             return;
         };
         let bare = session.bare().to_owned();
@@ -73,10 +78,10 @@ impl Router {
         let mut settled: Vec<Receipt> = Vec::new();
         let mut shared = HashMap::new();
         for unacked in management.unacked.iter_mut().skip(from) {
-            let number = match unacked.copy {
+            let share = match unacked.copy {
                 Copy::Only => None,
-                Copy::Message(number) => Some(number),
-                Copy::Shared | Copy::Stored(_) | Copy::Kept { .. } => continue,
+                Copy::Message(share) => Some(share),
+                Copy::Shared | Copy::Carbon(_) | Copy::Stored(_) | Copy::Kept { .. } => continue,
             };
             let Some(stanza) = storable(&unacked.stanza, &bare) else {
                 // Never stored, so there is nothing that its sender waits for.
@@ -86,12 +91,9 @@ impl Router {
             let row = data.add(stanza, &stamp);
             let sequence = row.sequence;
             data.in_delivery.push(sequence);
-            unacked.copy = Copy::Kept {
-                sequence,
-                shared: number.is_some(),
-            };
-            if let Some(number) = number {
-                shared.insert(number, effects.len());
+            unacked.copy = Copy::Kept { sequence, share };
+            if let Some(share) = share {
+                shared.insert(share.number, effects.len());
             }
             effects.push(Effect::Kept {
                 sequence,
@@ -118,14 +120,16 @@ impl Router {
         while let Some(other) = self.session_at(user, at) {
             at += 1;
             for unacked in self.unacked_mut(other) {
-                if let Copy::Message(number) = unacked.copy
+                if let Copy::Message(share) = unacked.copy
                     && let Some(Effect::Kept {
                         sequence, receipts, ..
-                    }) = rows.get(&number).and_then(|row| effects.get_mut(*row))
+                    }) = rows
+                        .get(&share.number)
+                        .and_then(|row| effects.get_mut(*row))
                 {
                     unacked.copy = Copy::Kept {
                         sequence: *sequence,
-                        shared: true,
+                        share: Some(share),
                     };
                     receipts.extend(unacked.receipt.take());
                 }
@@ -150,8 +154,6 @@ impl Router {
         stanza: Box<[u8]>,
         mut receipts: Vec<Receipt>,
     ) {
-        self.last_shared += 1;
-        let number = self.last_shared;
         let mut found = false;
         let mut at = 0;
         while let Some(key) = self.session_at(user, at) {
@@ -159,17 +161,16 @@ impl Router {
             for unacked in self.unacked_mut(key) {
                 if let Copy::Kept {
                     sequence: known,
-                    shared,
+                    share,
                 } = unacked.copy
                     && known == sequence
                 {
                     found = true;
-                    unacked.receipt = receipts.pop();
-                    unacked.copy = if shared {
-                        Copy::Message(number)
-                    } else {
-                        Copy::Only
-                    };
+                    let own = receipts
+                        .iter()
+                        .position(|receipt| receipt.holder == Some(key));
+                    unacked.receipt = own.map(|at| receipts.swap_remove(at));
+                    unacked.copy = share.map_or(Copy::Only, Copy::Message);
                 }
             }
         }
@@ -190,26 +191,84 @@ impl Router {
         }
     }
 
+    /// Stores again, some time later, what could not be stored.
+    pub(crate) fn keep_later(&mut self, key: Key) {
+        let due = self.now.monotonic + AGAIN;
+        if let Some(user) = self.users.get_mut(key)
+            && !std::mem::replace(&mut user.keeping, true)
+        {
+            self.timers.insert((due, Timer::Keep(key)));
+        }
+    }
+
+    /// Stores what a user's sessions without a connection wait for, and what
+    /// holds a sender's count back.
+    pub(crate) fn keep_again(&mut self, user: Key) {
+        if let Some(user) = self.users.get_mut(user) {
+            user.keeping = false;
+        }
+        let mut at = 0;
+        while let Some(key) = self.session_at(user, at) {
+            at += 1;
+            let gone = self.config.offline_messages > 0
+                && self
+                    .sessions
+                    .get(key)
+                    .is_some_and(|session| session.connection.is_none());
+            if gone
+                || self
+                    .unacked_mut(key)
+                    .any(|unacked| unacked.receipt.is_some())
+            {
+                self.keep(key);
+            }
+        }
+    }
+
     /// The client has these stanzas: their rows go, and so does what held
     /// their senders' counts back.
     pub(crate) fn received(&mut self, user: Key, done: Vec<Unacked>) {
-        let elsewhere = self.rows_elsewhere(user, done.iter().map(|unacked| unacked.copy));
-        let rows = done.iter().filter_map(|unacked| unacked.copy.sequence());
-        let rows: Vec<_> = rows.filter(|row| !elsewhere.contains(row)).collect();
+        let numbers = done.iter().filter_map(|unacked| unacked.copy.number());
+        self.mark_had(user, &numbers.collect());
+        let elsewhere = self.shares_elsewhere(user, done.iter().map(|unacked| unacked.copy));
+        let waits = |copy: Copy| copy.number().is_some_and(|it| elsewhere.contains(&it));
+        let rows: Vec<_> = done
+            .iter()
+            .filter(|unacked| !waits(unacked.copy))
+            .filter_map(|unacked| unacked.copy.sequence())
+            .collect();
         for unacked in done {
             self.settle(unacked.receipt);
         }
         self.read_by_client(user, rows.into_iter());
     }
 
-    /// Rows that sessions of a user still wait for; only looked up when one of
-    /// the copies may be such a row.
-    pub(crate) fn rows_elsewhere(
+    /// One of a user's clients has these messages: a session that still waits
+    /// for one need not hand it on when it ends.
+    fn mark_had(&mut self, user: Key, numbers: &HashSet<u64>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let mut at = 0;
+        while let Some(key) = self.session_at(user, at) {
+            at += 1;
+            for unacked in self.unacked_mut(key) {
+                let copy = &mut unacked.copy;
+                if copy.number().is_some_and(|it| numbers.contains(&it)) {
+                    copy.mark_had();
+                }
+            }
+        }
+    }
+
+    /// Numbers of the shared messages that sessions of a user wait for; only
+    /// looked up when one of the copies is of such a message.
+    pub(crate) fn shares_elsewhere(
         &self,
         user: Key,
         mut copies: impl Iterator<Item = Copy>,
-    ) -> HashSet<i64> {
-        if !copies.any(|copy| matches!(copy, Copy::Kept { shared: true, .. })) {
+    ) -> HashSet<u64> {
+        if !copies.any(|copy| copy.share().is_some()) {
             return HashSet::new();
         }
         let Some(user) = self.users.get(user) else {
@@ -219,7 +278,7 @@ impl Router {
             .iter()
             .filter_map(|key| self.sessions.get(*key)?.management.as_ref())
             .flat_map(|management| &management.unacked)
-            .filter_map(|unacked| unacked.copy.sequence())
+            .filter_map(|unacked| Some(unacked.copy.share()?.number))
             .collect()
     }
 }

@@ -7,12 +7,15 @@ use xmpp::{Builder, Condition, Header, StreamError, ns};
 
 use crate::event::ConnectionId;
 use crate::router::{Connection, Router, Timer};
-use crate::session::Management;
+use crate::session::{Management, Resuming};
 use crate::slab::Key;
 use crate::stanza::StanzaError;
 
 /// Unacknowledged stanzas after which an acknowledgement is asked for at once.
 const ASK_AFTER: usize = 16;
+/// Milliseconds for which a resumption waits for what is being stored: more
+/// than a restart of the database takes.
+const RESUME_WAIT: u64 = 30_000;
 /// Asks for an acknowledgement.
 const ASK: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
 
@@ -78,6 +81,7 @@ impl Router {
             self.failed(connection, StanzaError::ItemNotFound, None);
             return;
         };
+        let due = self.now.monotonic + RESUME_WAIT;
         let Some(management) = self
             .sessions
             .get_mut(key)
@@ -98,7 +102,12 @@ impl Router {
         let older = management.resuming.take();
         let waits = !management.unhandled.is_empty();
         if waits {
-            management.resuming = Some((connection, count));
+            management.resuming = Some(Resuming {
+                connection,
+                count,
+                due,
+            });
+            self.timers.insert((due, Timer::Resuming(key)));
         }
         // What waits for a recipient is stored now.
         let holders: BTreeSet<Key> = management
@@ -110,12 +119,29 @@ impl Router {
         for holder in holders {
             self.keep(holder);
         }
-        if let Some((older, _)) = older {
+        if let Some(older) = older {
             let error = StreamError::new(Condition::Conflict, "The session was resumed elsewhere.");
-            self.end_connection(older, error);
+            self.end_connection(older.connection, error);
         }
         if !waits {
             self.resume(key, connection, count);
+        }
+    }
+
+    /// What a client sent could not be stored while its resumption waited. It
+    /// is told so instead of being left without an answer; the session stays.
+    pub(crate) fn resuming_timer(&mut self, key: Key, due: u64) {
+        let resuming = self
+            .sessions
+            .get_mut(key)
+            .and_then(|session| session.management.as_mut())
+            .and_then(|management| management.resuming.take_if(|known| known.due == due));
+        if let Some(resuming) = resuming {
+            let error = StreamError::new(
+                Condition::InternalServerError,
+                "What was sent before cannot be stored now; try again later.",
+            );
+            self.end_connection(resuming.connection, error);
         }
     }
 

@@ -9,7 +9,7 @@ use xmpp::{Builder, Header, Rewrite, ns};
 
 use crate::address::covers;
 use crate::router::{Place, Router};
-use crate::session::Copy;
+use crate::session::{Copy, Share};
 use crate::slab::Key;
 use crate::stanza::{self, StanzaError, names};
 
@@ -149,15 +149,19 @@ impl Router {
             if let Some(key) = self.find_session(user, resource) {
                 let copied = self.config.carbons && self.has_others(user, key);
                 let copied = copied && is_copied(header, kind);
-                let shared = copied && self.copy_received(key, user, header);
+                let share = if copied {
+                    self.copy_received(key, user, header)
+                } else {
+                    None
+                };
                 match kind {
                     Kind::Normal | Kind::Chat => {
-                        let copy = self.message_copy(shared);
+                        let copy = share.map_or(Copy::Only, Copy::Message);
                         self.deliver_message(key, header.bytes(), copy);
                         self.keep_newest(key);
                     }
                     _ => {
-                        let copy = if shared { Copy::Shared } else { Copy::Only };
+                        let copy = share.map_or(Copy::Only, |_| Copy::Shared);
                         self.deliver(key, header.bytes(), copy);
                     }
                 }
@@ -207,13 +211,21 @@ impl Router {
         kind: Kind,
         fits: impl Fn(&crate::session::Session) -> bool,
     ) {
-        let count = self.users.get(user).map_or(0, |user| {
-            user.sessions
-                .iter()
-                .filter(|key| self.sessions.get(**key).is_some_and(&fits))
-                .count()
-        });
-        let copy = self.message_copy(count > 1);
+        let mut count = 0;
+        let mut had = false;
+        let sessions = self.users.get(user).into_iter();
+        for key in sessions.flat_map(|user| &user.sessions) {
+            if let Some(session) = self.sessions.get(*key).filter(|session| fits(session)) {
+                count += 1;
+                had |= session.management.is_none();
+            }
+        }
+        let copy = if count > 1 {
+            let number = self.share_number();
+            Copy::Message(Share { number, had })
+        } else {
+            Copy::Only
+        };
         let mut at = 0;
         while let Some(key) = self.session_at(user, at) {
             at += 1;
@@ -232,14 +244,10 @@ impl Router {
         }
     }
 
-    /// How a message is marked that other sessions got, too, or did not.
-    fn message_copy(&mut self, shared: bool) -> Copy {
-        if shared {
-            self.last_shared += 1;
-            Copy::Message(self.last_shared)
-        } else {
-            Copy::Only
-        }
+    /// A number for a message that several sessions get.
+    fn share_number(&mut self) -> u64 {
+        self.last_shared += 1;
+        self.last_shared
     }
 
     fn has_others(&self, user: Key, key: Key) -> bool {
@@ -251,24 +259,30 @@ impl Router {
     /// Copies of a message that one of a user's clients sent.
     fn copy_sent(&mut self, key: Key, user: Key, header: &Header<'_>) {
         if is_copied(header, Kind::of(header)) {
-            self.copy_to_others(key, user, header, "sent");
+            self.copy_to_others(key, user, header, "sent", Copy::Shared);
         }
     }
 
-    /// Copies of a message for one of a user's clients. Tells whether there
-    /// were any.
-    fn copy_received(&mut self, key: Key, user: Key, header: &Header<'_>) -> bool {
-        self.copy_to_others(key, user, header, "received")
+    /// Copies of a message for one of a user's clients; `None` if no other
+    /// client got one.
+    fn copy_received(&mut self, key: Key, user: Key, header: &Header<'_>) -> Option<Share> {
+        let number = self.share_number();
+        let had = self.copy_to_others(key, user, header, "received", Copy::Carbon(number))?;
+        Some(Share { number, had })
     }
 
+    /// Tells, if there were copies, whether one went to a client without
+    /// stream management: that it is on its way is all that can be known.
     fn copy_to_others(
         &mut self,
         key: Key,
         user: Key,
         header: &Header<'_>,
         direction: &'static str,
-    ) -> bool {
+        kept: Copy,
+    ) -> Option<bool> {
         let mut inner = None;
+        let mut had = false;
         let mut at = 0;
         while let Some(other) = self.session_at(user, at) {
             at += 1;
@@ -278,6 +292,7 @@ impl Router {
             if other == key || !session.carbons {
                 continue;
             }
+            had |= session.management.is_none();
             let inner = inner.get_or_insert_with(|| stanza::with_namespace(header));
             let mut xml = Builder::new();
             xml.start("message")
@@ -289,9 +304,9 @@ impl Router {
                 .attribute("xmlns", names::FORWARD)
                 .raw(inner);
             let copy = xml.finish();
-            self.deliver(other, &copy, Copy::Shared);
+            self.deliver(other, &copy, kept);
         }
-        inner.is_some()
+        inner.map(|_| had)
     }
 
     /// Whether a user blocks anybody at all.

@@ -49,7 +49,11 @@ pub(crate) enum Later {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     Session(Key),
+    /// A resumption of a session waits.
+    Resuming(Key),
     User(Key),
+    /// Messages of a user could not be stored.
+    Keep(Key),
 }
 
 /// Where a stanza goes.
@@ -518,7 +522,9 @@ impl Router {
             self.timers.pop_first();
             match timer {
                 Timer::Session(key) => self.session_timer(key, due),
+                Timer::Resuming(key) => self.resuming_timer(key, due),
                 Timer::User(key) => self.user_timer(key),
+                Timer::Keep(key) => self.keep_again(key),
             }
         }
     }

@@ -72,6 +72,15 @@ impl Session {
     }
 }
 
+/// A message that several sessions of a user got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Number of the message; the same in every session that got it.
+    pub(crate) number: u64,
+    /// One of the clients has it, as far as can be known.
+    pub(crate) had: bool,
+}
+
 /// Where else a delivered stanza is, should its session end before the client
 /// has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +89,15 @@ pub(crate) enum Copy {
     Only,
     /// Other sessions of the user got it, too, or it matters to this one only.
     Shared,
-    /// A message that other sessions of the user got, too, by its number.
-    Message(u64),
+    /// A carbon of the message with this number, which another session got.
+    Carbon(u64),
+    /// A message that other sessions of the user got, too.
+    Message(Share),
     /// In the database, from where it came, under this sequence.
     Stored(i64),
     /// In the database, under this sequence, since it waits for the client;
-    /// `shared` when other sessions of the user got it, too.
-    Kept { sequence: i64, shared: bool },
+    /// `share` when other sessions of the user got it, too.
+    Kept { sequence: i64, share: Option<Share> },
 }
 
 impl Copy {
@@ -94,7 +105,35 @@ impl Copy {
     pub(crate) fn sequence(self) -> Option<i64> {
         match self {
             Self::Stored(sequence) | Self::Kept { sequence, .. } => Some(sequence),
-            Self::Only | Self::Shared | Self::Message(_) => None,
+            Self::Only | Self::Shared | Self::Carbon(_) | Self::Message(_) => None,
+        }
+    }
+
+    /// Who else got the message, if it is one that others got.
+    pub(crate) fn share(self) -> Option<Share> {
+        match self {
+            Self::Message(share) => Some(share),
+            Self::Kept { share, .. } => share,
+            Self::Only | Self::Shared | Self::Carbon(_) | Self::Stored(_) => None,
+        }
+    }
+
+    /// Number of the message that a client has when it has this.
+    pub(crate) fn number(self) -> Option<u64> {
+        match self {
+            Self::Carbon(number) => Some(number),
+            _ => self.share().map(|share| share.number),
+        }
+    }
+
+    /// Notes that one of the clients has the message.
+    pub(crate) fn mark_had(&mut self) {
+        if let Self::Message(share)
+        | Self::Kept {
+            share: Some(share), ..
+        } = self
+        {
+            share.had = true;
         }
     }
 }
@@ -136,8 +175,18 @@ pub(crate) struct Management {
     /// When a timer is due: to ask, to store what is not acknowledged, to give
     /// the connection up, or to end the session, by the state it is in.
     pub(crate) due: Option<u64>,
-    /// A resumption that waits for unhandled stanzas: connection and its h.
-    pub(crate) resuming: Option<(ConnectionId, u32)>,
+    /// A resumption that waits for unhandled stanzas.
+    pub(crate) resuming: Option<Resuming>,
+}
+
+/// A resumption that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resuming {
+    pub(crate) connection: ConnectionId,
+    /// What the client has received: its h.
+    pub(crate) count: u32,
+    /// When it is given up, monotonic.
+    pub(crate) due: u64,
 }
 
 impl Management {

@@ -25,6 +25,7 @@ impl Router {
         match rows {
             Ok(Some(rows)) if rows.enabled && !user.gone => {
                 let mut data = Data::new(rows);
+                let again = user.data.is_some();
                 if let Some(old) = user.data.take() {
                     // Loaded again after a failed write: what sessions have
                     // in their hands stays theirs.
@@ -35,6 +36,10 @@ impl Router {
                 user.data = Some(Box::new(data));
                 if std::mem::take(&mut user.stale) {
                     self.read_roster(key);
+                }
+                if again {
+                    // Not at once: the next write may fail like the last.
+                    self.keep_later(key);
                 }
                 self.drain_later(key);
             }
@@ -372,9 +377,9 @@ impl Router {
         };
         management.unhandled.remove(receipt);
         if management.unhandled.is_empty()
-            && let Some((connection, count)) = management.resuming.take()
+            && let Some(resuming) = management.resuming.take()
         {
-            self.resume(receipt.session, connection, count);
+            self.resume(receipt.session, resuming.connection, resuming.count);
         } else if management
             .answer_owed
             .is_some_and(|asked| management.handled_to(asked))

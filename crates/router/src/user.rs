@@ -200,6 +200,8 @@ pub(crate) struct User {
     pub(crate) gone: bool,
     /// Contacts changed while being loaded: they are read again.
     pub(crate) stale: bool,
+    /// A time is set at which what could not be stored is tried again.
+    pub(crate) keeping: bool,
     /// When nothing was going on any more; forgotten some time after that.
     pub(crate) idle: Option<u64>,
     /// When the last session ended, in Unix milliseconds.
@@ -218,6 +220,7 @@ impl User {
             busy: true,
             gone: false,
             stale: false,
+            keeping: false,
             idle: None,
             last_seen: 0,
         }

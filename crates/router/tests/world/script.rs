@@ -59,7 +59,8 @@ fn step(world: &mut World, line: &str) -> Result<(), String> {
     if let Some(name) = first.strip_suffix('>') {
         let xml = rest
             .replace("$ID", &world.clients[name].id)
-            .replace("$VER", &world.clients[name].version);
+            .replace("$VER", &world.clients[name].version)
+            .replace("$LARGE", &"x".repeat(500 << 10));
         world.send(name, &xml);
         return Ok(());
     }
