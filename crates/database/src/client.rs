@@ -97,7 +97,14 @@ impl Database {
     /// The rows whose key begins with these columns, and from then on each
     /// change to them.
     pub fn watch<T: Table>(&self, prefix: &[&str]) -> Watch<T> {
-        Watch::new(self.clone(), owned(prefix))
+        Watch::new(self.clone(), owned(prefix), false)
+    }
+
+    /// Each change to the rows whose key begins with these columns. A
+    /// [`crate::WatchEvent::Snapshot`] is empty and says that changes may have
+    /// been missed: at the beginning, and when the server no longer has them.
+    pub fn watch_changes<T: Table>(&self, prefix: &[&str]) -> Watch<T> {
+        Watch::new(self.clone(), owned(prefix), true)
     }
 
     /// The settings of a service, kept up to date.

@@ -23,6 +23,8 @@ pub(crate) struct Feed {
     counts: Arc<TableCounts>,
     schema: &'static Schema,
     prefix: Vec<u8>,
+    /// Whether the rows there are are told, too.
+    rows: bool,
     sender: mpsc::Sender<Result<rpc::WatchReply, Status>>,
     /// Last position told.
     told: u64,
@@ -39,6 +41,7 @@ impl Feed {
         engine: Arc<Engine>,
         schema: &'static Schema,
         prefix: Vec<u8>,
+        rows: bool,
         sender: mpsc::Sender<Result<rpc::WatchReply, Status>>,
     ) -> Self {
         let counts = engine.counts(schema.table);
@@ -48,6 +51,7 @@ impl Feed {
             counts,
             schema,
             prefix,
+            rows,
             sender,
             told: 0,
         }
@@ -97,7 +101,12 @@ impl Feed {
     }
 
     async fn snapshot(&mut self, store: &store::Store) -> Result<(String, u64), Error> {
-        let (entries, revision, epoch) = store.list(self.schema.table, &self.prefix)?;
+        let (entries, revision, epoch) = if self.rows {
+            store.list(self.schema.table, &self.prefix)?
+        } else {
+            let (revision, epoch) = store.moment();
+            (Vec::new(), revision, epoch)
+        };
         let rows = entries
             .into_iter()
             .map(|entry| (entry.key, Some(entry.row)))

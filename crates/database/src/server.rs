@@ -134,7 +134,13 @@ impl rpc::database_server::Database for Server {
         let schema = transfer::find(&request.table)?;
         let prefix = key::encode(&schema.key_prefix(&request.prefix).map_err(Error::from)?);
         let (sender, replies) = mpsc::channel(4);
-        let mut feed = Feed::new(self.engine.clone(), schema, prefix, sender);
+        let mut feed = Feed::new(
+            self.engine.clone(),
+            schema,
+            prefix,
+            !request.changes,
+            sender,
+        );
         let server = self.clone();
         tokio::spawn(async move {
             tokio::select! {

@@ -12,7 +12,8 @@ use crate::{Database, Error, Key, Table, rpc};
 /// What a watcher is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent<T> {
-    /// All rows there are, in key order. What was told before is void.
+    /// All rows there are, in key order. What was told before is void. Holds
+    /// no rows for a watch of changes.
     Snapshot(Vec<T>),
     /// A row was added or changed.
     Put(T),
@@ -45,13 +46,14 @@ impl<T> std::fmt::Debug for Watch<T> {
 }
 
 impl<T: Table> Watch<T> {
-    pub(crate) fn new(database: Database, prefix: Vec<String>) -> Self {
+    pub(crate) fn new(database: Database, prefix: Vec<String>, changes: bool) -> Self {
         let table = T::SCHEMA.table.into();
         Self {
             database,
             request: rpc::WatchRequest {
                 table,
                 prefix,
+                changes,
                 ..Default::default()
             },
             stream: None,

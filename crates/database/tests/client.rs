@@ -120,6 +120,26 @@ async fn a_watch_goes_on_over_a_restart_of_the_database() -> Result<(), Error> {
 }
 
 #[tokio::test]
+async fn a_watch_of_changes_is_told_no_rows() -> Result<(), Error> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    db.transact(Transaction::new().put(&user("a"))?).await?;
+    let mut watch = db.watch_changes::<EndUser>(&[]);
+    assert_eq!(watch.next().await, WatchEvent::Snapshot(vec![]));
+    db.transact(Transaction::new().put(&user("b"))?).await?;
+    assert_eq!(watch.next().await, WatchEvent::Put(user("b")));
+    // It goes on where it was, as every watch does.
+    let test = test.restart().await?;
+    let delete = Transaction::new().delete::<EndUser>(&["a"]);
+    test.client().transact(delete).await?;
+    assert_eq!(
+        watch.next().await,
+        WatchEvent::Delete(Key(vec!["a".into()]))
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn parameters_are_typed_and_hot() -> Result<(), Error> {
     let test = TestDatabase::start().await?;
     let db = test.client();

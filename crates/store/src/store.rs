@@ -179,6 +179,13 @@ impl Store {
         self.state().meta.revision
     }
 
+    /// Revision of the last transaction and the name of its history, of one
+    /// moment.
+    pub fn moment(&self) -> (u64, String) {
+        let state = self.state();
+        (state.meta.revision, state.meta.epoch.clone())
+    }
+
     /// Name of the history that revisions count in.
     pub fn epoch(&self) -> String {
         self.state().meta.epoch.clone()
