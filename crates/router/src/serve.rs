@@ -265,7 +265,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let router = Router::new(&node.domain, read_config(&parameters), random, clock.now());
     let mut counters = Counters::new(ctx.perf(), &node.size);
     let mut users = database.watch::<EndUser>(&[]);
-    let mut rosters = database.watch::<RosterItem>(&[]);
+    let mut rosters = database.watch_changes::<RosterItem>(&[]);
     // The wall clock makes the epoch higher at each start.
     let epoch = u64::try_from(clock.now().unix).unwrap_or_default();
     let publisher = Publisher::new(ctx.paths(), &node.name, epoch);
