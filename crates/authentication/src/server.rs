@@ -13,6 +13,7 @@ use database::Database;
 use ring::rand::{SecureRandom, SystemRandom};
 use tonic::{Request, Response, Status};
 use xmpp::sasl::ChannelBinding;
+use xmpp_config_manager::Report;
 
 use crate::client::{Begin, Outcome};
 use crate::engine::Engine;
@@ -101,6 +102,7 @@ pub async fn serve(context: service::Context) -> anyhow::Result<()> {
             service::uds::incoming(listener),
             context.stop_token().clone().cancelled_owned(),
         );
+    let _report = Report::start(context.paths(), context.id(), &[("domain", &node.domain)]);
     context.ready(&format!("Authenticating users of {}.", node.domain));
     tokio::pin!(server);
     let heartbeat = context.heartbeat("runtime");

@@ -278,7 +278,8 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
         answers,
         publisher,
     };
-    let _report = Report::start(ctx.paths(), ctx.id(), &[("domain", &node.domain)]);
+    let running = [("domain", &*node.domain), ("node", &*node.name)];
+    let _report = Report::start(ctx.paths(), ctx.id(), &running);
     ctx.ready(&format!("Routes for {}.", node.domain));
 
     let mut second = tokio::time::interval(Duration::from_secs(1));

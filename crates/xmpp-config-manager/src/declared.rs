@@ -54,6 +54,7 @@ pub const DECLARED: &[Declared] = &[
     restart(ROUTER, "domain", "", "The XMPP domain that the node serves."),
     restart(CONNECTION, "domain", "", "The XMPP domain that the node serves."),
     restart(AUTHENTICATION, "domain", "", "The XMPP domain that the node serves."),
+    restart(ROUTER, "node", "", "The node's name, under which the real-time stores hold its sessions."),
     hot(ROUTER, "ResourceConflict", "replace", "What happens when a resource is bound twice: replace ends the old session, generate gives the new one another resource."),
     hot(ROUTER, "SessionsPerUser", "10", "Most sessions of a user at one time."),
     hot(ROUTER, "RosterItems", "1000", "Most contacts of a user."),
@@ -69,6 +70,7 @@ pub const DECLARED: &[Declared] = &[
     hot(ROUTER, "UnloadSeconds", "120", "After how long the data of an idle user leaves memory."),
     hot(ROUTER, "VCardBytes", "131072", "Largest vCard."),
     hot(ROUTER, "Carbons", "true", "Whether a user's clients get copies of each other's messages."),
+    restart(CONNECTION, "Threads", "0", "Threads that clients' connections are divided among; 0 for half as many as there are processors."),
     hot(CONNECTION, "MaxStanzaBytes", "262144", "Largest stanza that a client may send."),
     hot(CONNECTION, "WriteBufferBytes", "262144", "Bytes that wait to be written to a client above which the router holds stanzas back."),
     hot(CONNECTION, "MaxConnections", "60000", "Most connections."),
@@ -83,6 +85,13 @@ pub const DECLARED: &[Declared] = &[
     hot(AUTHENTICATION, "FailuresPerUser", "30", "Failures of a user before sign-in is slowed down."),
     hot(AUTHENTICATION, "LongestRefusalSeconds", "60", "Longest time for which sign-in is refused after failures."),
 ];
+
+impl Declared {
+    /// Whether it is part of what the node is, and not among the settings.
+    pub fn is_identity(&self) -> bool {
+        matches!(self.name, "domain" | "node")
+    }
+}
 
 /// The parameter of that service and name.
 pub fn declared(service: &str, name: &str) -> Option<&'static Declared> {

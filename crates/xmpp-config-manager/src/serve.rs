@@ -68,6 +68,15 @@ impl Shared {
         notices
     }
 
+    /// What the node is.
+    fn identity(&self, name: &str, domain: &str) {
+        let mut state = self.state();
+        for known in DECLARED.iter().filter(|known| known.is_identity()) {
+            let value = if known.name == "node" { name } else { domain };
+            state.set(known.service, known.name, Some(value));
+        }
+    }
+
     fn parameter_changed(&self, row: &ServiceParameter, value: Option<&str>) {
         let changed = self.state().set(&row.service, &row.name, value);
         if !changed {
@@ -162,7 +171,7 @@ impl Configuration for Server {
     }
 }
 
-/// The node's domain by the table of nodes counts for every component.
+/// The node's row in the table of nodes counts for every component.
 fn topology(shared: &Shared, name: &str, row: &ProcessNode) {
     if row.name != name {
         tracing::info!(
@@ -171,10 +180,7 @@ fn topology(shared: &Shared, name: &str, row: &ProcessNode) {
         );
         return;
     }
-    let mut state = shared.state();
-    for known in DECLARED.iter().filter(|known| known.name == "domain") {
-        state.set(known.service, known.name, Some(&row.domain));
-    }
+    shared.identity(&row.name, &row.domain);
 }
 
 /// Runs the service until it is stopped.
@@ -189,11 +195,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             .perf()
             .counter("Cisco XCP Config Manager", "", "RestartNotices"),
     });
-    for known in DECLARED.iter().filter(|known| known.name == "domain") {
-        shared
-            .state()
-            .set(known.service, known.name, Some(&node.domain));
-    }
+    shared.identity(&node.name, &node.domain);
     let database = Database::connect(&ctx.paths().database_socket());
     let mut parameters = database.watch::<ServiceParameter>(&[]);
     let mut nodes = database.watch::<ProcessNode>(&[]);

@@ -58,17 +58,15 @@ impl State {
         // Identity of the node does not come from the table of settings.
         let identity: Vec<_> = DECLARED
             .iter()
-            .filter(|known| known.name == "domain")
+            .filter(|known| known.is_identity())
             .filter_map(|known| {
-                Some((
-                    known.service,
-                    self.set.get(known.service)?.get("domain")?.clone(),
-                ))
+                let value = self.set.get(known.service)?.get(known.name)?;
+                Some((known, value.clone()))
             })
             .collect();
         self.set.clear();
-        for (service, domain) in identity {
-            self.set(service, "domain", Some(&domain));
+        for (known, value) in identity {
+            self.set(known.service, known.name, Some(&value));
         }
         for (service, name, value) in settings {
             self.set(&service, &name, Some(&value));
@@ -167,6 +165,30 @@ mod tests {
         assert_eq!(state.notices(10), []);
         state.started("xmpp-router", ran_with("b.example"));
         assert_eq!(state.notices(11), []);
+    }
+
+    #[test]
+    fn what_the_node_is_outlives_a_snapshot_of_the_settings() {
+        let mut state = State::default();
+        state.set("xmpp-router", "domain", Some("a.example"));
+        state.set("xmpp-router", "node", Some("new"));
+        state.set("xmpp-connection-manager", "Threads", Some("2"));
+        let mut running = ran_with("a.example");
+        running.insert("node".into(), "old".into());
+        state.started("xmpp-router", running);
+        let threads = BTreeMap::from([("Threads".into(), "2".into())]);
+        state.started("xmpp-connection-manager", threads);
+        state.replace([]);
+        let notices = state.notices(1);
+        let texts: Vec<_> = notices.iter().map(Notice::text).collect();
+        assert_eq!(
+            texts,
+            [
+                "xmpp-connection-manager must be restarted: parameter Threads has changed since \
+                 it was started.",
+                "xmpp-router must be restarted: parameter node has changed since it was started."
+            ]
+        );
     }
 
     #[test]

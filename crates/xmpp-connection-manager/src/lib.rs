@@ -31,6 +31,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use xcp::Link;
+use xmpp_config_manager::Report;
 
 use crate::admission::Admission;
 use crate::settings::Settings;
@@ -59,6 +60,9 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
         () = context.stopping() => return Ok(()),
     }
     settings.update(&own, &authentication);
+    let threads: usize = own.get("Threads", 0);
+    let running = [("domain", &*domain), ("Threads", &threads.to_string())];
+    let _report = Report::start(context.paths(), context.id(), &running);
     let follow = {
         let settings = settings.clone();
         async move {
@@ -80,7 +84,7 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
         settings,
     };
     tokio::select! {
-        result = manager.run() => result,
+        result = manager.run(shards(threads), listen_all) => result,
         () = follow => Ok(()),
     }
 }
@@ -103,22 +107,35 @@ struct Manager {
     admission: Admission,
 }
 
+/// The listening sockets of one shard: where TLS comes second, and first.
+type Listeners = [(TcpListener, bool); 2];
+
+/// How many shards to run: as many as are wished, or, for 0, half as many as
+/// there are processors. The router and the other services need the rest.
+fn shards(wished: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let number = if wished == 0 { processors / 2 } else { wished };
+    number.clamp(1, MOST_SHARDS)
+}
+
 impl Manager {
-    /// Runs as many shards as there are processors for, the first on this
-    /// thread.
-    async fn run(self) -> anyhow::Result<()> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        // The router and the clients' other services need the other half.
-        let others: Vec<_> = (1..(processors / 2).min(MOST_SHARDS))
+    /// Runs that many shards, the first on this thread, each with listening
+    /// sockets of its own on the same ports.
+    async fn run(
+        self,
+        number: usize,
+        listen: impl Fn() -> anyhow::Result<Listeners> + Clone + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let others: Vec<_> = (1..number)
             .map(|number| {
                 let manager = self.clone();
+                let listen = listen.clone();
                 std::thread::Builder::new()
                     .name(format!("shard-{number}"))
-                    .spawn(move || manager.run_thread())
+                    .spawn(move || manager.run_thread(listen))
             })
             .collect::<Result<_, _>>()?;
-        let listeners = [(listen(PORT)?, false), (listen(DIRECT_PORT)?, true)];
-        self.run_shard(listeners).await?;
+        self.run_shard(listen()?).await?;
         for other in others {
             // Each has had the same time to end; a panic ends the process.
             other
@@ -129,14 +146,16 @@ impl Manager {
     }
 
     /// Runs a further shard on a thread of its own.
-    fn run_thread(self) -> anyhow::Result<()> {
+    fn run_thread(self, listen: impl Fn() -> anyhow::Result<Listeners>) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?
             .block_on(async {
-                let listeners = [(listen(PORT)?, false), (listen(DIRECT_PORT)?, true)];
                 let stop = self.context.stop_token().clone();
-                let result = self.run_shard(listeners).await;
+                let result = match listen() {
+                    Ok(listeners) => self.run_shard(listeners).await,
+                    Err(error) => Err(error),
+                };
                 if result.is_err() {
                     // Without it, a part of the clients would find nobody.
                     stop.cancel();
@@ -146,7 +165,7 @@ impl Manager {
     }
 
     /// Runs one shard with these listeners, until the service is stopped.
-    async fn run_shard(self, listeners: [(TcpListener, bool); 2]) -> anyhow::Result<()> {
+    async fn run_shard(self, listeners: Listeners) -> anyhow::Result<()> {
         let paths = self.context.paths();
         let shard = Shard::new(
             &self.domain,
@@ -197,6 +216,11 @@ fn instance() -> u64 {
     now.duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as u64)
         ^ u64::from(std::process::id())
+}
+
+/// A shard's sockets on the ports that clients know.
+fn listen_all() -> anyhow::Result<Listeners> {
+    Ok([(listen(PORT)?, false), (listen(DIRECT_PORT)?, true)])
 }
 
 /// Listens for IPv6 and IPv4 alike, or for IPv4 alone where there is no IPv6.

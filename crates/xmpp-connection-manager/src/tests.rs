@@ -4,6 +4,7 @@
 mod client;
 mod conversation;
 mod hostile;
+mod shards;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -104,20 +105,15 @@ impl Router {
     }
 }
 
-/// Everything around one connection manager.
-pub(super) struct World {
-    pub(super) router: Router,
-    pub(super) context: Context,
-    pub(super) settings: Settings,
-    pub(super) starttls: SocketAddr,
-    pub(super) direct: SocketAddr,
-    pub(super) certificate: CertificateDer<'static>,
+/// What connection managers need beside a router: a database with alice in it,
+/// the authentication service, a certificate.
+pub(super) struct Surroundings {
     database: TestDatabase,
     authentication: (Context, JoinHandle<anyhow::Result<()>>),
-    task: JoinHandle<anyhow::Result<()>>,
+    pub(super) certificate: CertificateDer<'static>,
 }
 
-impl World {
+impl Surroundings {
     pub(super) async fn start() -> Self {
         let database = TestDatabase::start().await.unwrap();
         let paths = database.paths().clone();
@@ -134,10 +130,47 @@ impl World {
         std::fs::write(paths.node_file(), toml::to_string(&node).unwrap()).unwrap();
         put_user(&database, "alice", "pencil").await;
         let certificate = certificate(paths.etc());
-
-        let context = Context::new("authentication-service", paths.clone());
+        let context = Context::new("authentication-service", paths);
         let task = tokio::spawn(authentication::serve(context.clone()));
-        let authentication = (context, task);
+        Self {
+            database,
+            authentication: (context, task),
+            certificate,
+        }
+    }
+
+    pub(super) fn paths(&self) -> &service::Paths {
+        self.database.paths()
+    }
+
+    /// Writes a row.
+    pub(super) async fn put<T: database::Table>(&self, row: &T) {
+        let put = Transaction::new().put(row).unwrap();
+        self.database.client().transact(put).await.unwrap();
+    }
+
+    pub(super) async fn stop(self) {
+        self.authentication.0.stop();
+        within(self.authentication.1).await.unwrap().unwrap();
+        self.database.stop().await.unwrap();
+    }
+}
+
+/// Everything around one connection manager.
+pub(super) struct World {
+    pub(super) router: Router,
+    pub(super) context: Context,
+    pub(super) settings: Settings,
+    pub(super) starttls: SocketAddr,
+    pub(super) direct: SocketAddr,
+    around: Surroundings,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl World {
+    pub(super) async fn start() -> Self {
+        let around = Surroundings::start().await;
+        let paths = around.paths().clone();
         let mut router = Router::bind(&paths, 1);
 
         let context = Context::new("xmpp-connection-manager", paths);
@@ -156,7 +189,7 @@ impl World {
             .map(|listener| listener.local_addr().unwrap());
         let [one, two] = listeners;
         let task = tokio::spawn(manager.run_shard([(one, false), (two, true)]));
-        let both = [context.clone(), authentication.0.clone()];
+        let both = [context.clone(), around.authentication.0.clone()];
         let ready = async {
             while !both.iter().all(Context::is_ready) {
                 // Hears of the link coming up.
@@ -176,9 +209,7 @@ impl World {
             settings,
             starttls,
             direct,
-            certificate,
-            database,
-            authentication,
+            around,
             task,
         }
     }
@@ -187,10 +218,8 @@ impl World {
     pub(super) async fn stop(self) {
         self.context.stop();
         within(self.task).await.unwrap().unwrap();
-        self.authentication.0.stop();
-        within(self.authentication.1).await.unwrap().unwrap();
         drop(self.router);
-        self.database.stop().await.unwrap();
+        self.around.stop().await;
     }
 
     pub(super) fn count(&self, name: &str) -> i64 {

@@ -1,10 +1,12 @@
 //! A client as small as can be, which sends what it is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::ring as provider;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,24 +51,39 @@ impl Client<TcpStream> {
         assert!(!features.contains("mechanism"), "{features}");
         self.send(STARTTLS).await;
         assert!(self.element().await.starts_with("<proceed"));
-        Client::over(tls(world, self.socket, versions).await)
+        Client::over(tls(&world.into(), self.socket, versions).await)
+    }
+}
+
+/// Where TLS comes first, and the certificate there.
+pub(super) struct Place {
+    pub(super) direct: SocketAddr,
+    pub(super) certificate: CertificateDer<'static>,
+}
+
+impl From<&World> for Place {
+    fn from(world: &World) -> Self {
+        Self {
+            direct: world.direct,
+            certificate: world.around.certificate.clone(),
+        }
     }
 }
 
 /// TLS as a client, with the certificate checked.
 pub(super) async fn tls(
-    world: &World,
+    place: &Place,
     socket: TcpStream,
     versions: &[&'static SupportedProtocolVersion],
 ) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
-    roots.add(world.certificate.clone()).unwrap();
+    roots.add(place.certificate.clone()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = match socket.peer_addr().unwrap() == world.direct {
+    config.alpn_protocols = match socket.peer_addr().unwrap() == place.direct {
         true => vec![b"xmpp-client".to_vec()],
         false => Vec::new(),
     };
@@ -79,7 +96,7 @@ impl Client<TlsStream<TcpStream>> {
     /// Connects where TLS comes first.
     pub(super) async fn direct(world: &World) -> Self {
         let socket = TcpStream::connect(world.direct).await.unwrap();
-        Self::over(tls(world, socket, rustls::DEFAULT_VERSIONS).await)
+        Self::over(tls(&world.into(), socket, rustls::DEFAULT_VERSIONS).await)
     }
 
     /// Connects and signs in as alice.

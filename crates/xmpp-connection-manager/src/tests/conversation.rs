@@ -55,7 +55,7 @@ async fn a_client_can_bind_to_the_certificate() {
     client.open().await;
     let features = client.element().await;
     assert!(features.contains("tls-server-end-point"), "{features}");
-    let digest = ring::digest::digest(&ring::digest::SHA256, &world.certificate);
+    let digest = ring::digest::digest(&ring::digest::SHA256, &world.around.certificate);
     let binding = ChannelBinding {
         kind: "tls-server-end-point".into(),
         data: digest.as_ref().to_vec(),
