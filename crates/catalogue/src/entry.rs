@@ -1,6 +1,7 @@
 //! One service of the catalogue: the typed form of `[X-Signalbox]`.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::Unit;
 
@@ -163,6 +164,9 @@ pub struct Service {
     pub control: Control,
     /// When changed parameters take effect.
     pub applies: Applies,
+    /// Files that systemd copies for the service when it starts
+    /// (`LoadCredential=`); a change of one needs a restart.
+    pub credentials: Vec<PathBuf>,
 }
 
 impl Service {
@@ -253,8 +257,18 @@ impl Service {
             activation_needs: needs,
             control: control.unwrap_or_default(),
             applies,
+            credentials: credentials(unit),
         }))
     }
+}
+
+/// The files of `LoadCredential=ID:PATH`.
+fn credentials(unit: &Unit) -> Vec<PathBuf> {
+    unit.of("Service")
+        .filter(|line| line.key == "LoadCredential")
+        .filter_map(|line| line.value.split_once(':'))
+        .map(|(_, path)| path.into())
+        .collect()
 }
 
 const KEYS: [&str; 11] = [

@@ -51,6 +51,19 @@ fn missing() -> BTreeMap<String, (String, String)> {
 }
 
 #[test]
+fn services_that_present_a_certificate_name_its_files() {
+    let catalogue = catalogue();
+    for (id, component) in [("web", "tomcat"), ("xmpp-connection-manager", "xmpp")] {
+        let folder = Path::new("/etc/signalbox/certificates").join(component);
+        assert_eq!(
+            catalogue.get(id).unwrap().credentials,
+            [folder.join("certificate.pem"), folder.join("key.pem")]
+        );
+    }
+    assert!(catalogue.get("xmpp-router").unwrap().credentials.is_empty());
+}
+
+#[test]
 fn units_and_the_missing_list_make_up_the_complete_list() {
     let complete = complete();
     assert_eq!(complete.len(), 119);

@@ -60,7 +60,7 @@ pub fn change_network(place: &Place, system: &mut dyn System) -> anyhow::Result<
         )?;
         system.run("hostnamectl", &["hostname", &new.hostname], "")?;
     }
-    settle(&new, address, place, system)
+    settle(&old, &new, address, place, system)
 }
 
 /// What others know a node by.
@@ -141,8 +141,10 @@ fn changed(old: &Network, change: NetworkChange) -> Network {
 }
 
 /// What follows from a new name or address: certificates for it, and
-/// `node.toml`, which services read when they start.
+/// `node.toml`, which services read when they start. Certificates that would
+/// say the same stay, so that nothing restarts for them.
 fn settle(
+    before: &Network,
     new: &Network,
     address: IpAddr,
     place: &Place,
@@ -158,8 +160,9 @@ fn settle(
         address: address.to_string(),
         ..old.clone()
     };
-    let names = issue::names(new, &node.domain, address);
-    if issue::has_authority(place) {
+    let renamed = node != old || new.full_name() != before.full_name();
+    if renamed && issue::has_authority(place) {
+        let names = issue::names(new, &node.domain, address);
         issue::again(&names, &node.cluster, place, system.now())?;
     }
     if node != old {

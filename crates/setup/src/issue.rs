@@ -40,7 +40,8 @@ pub(crate) fn create(
         replica: 1,
         cluster: cluster.into(),
     };
-    components(&authority, data, names, &identity, place, now)
+    let all = Component::ALL;
+    components(all, &authority, data, names, &identity, place, now)
 }
 
 /// Keeps what a node that joined a cluster was given. The authority's key
@@ -62,7 +63,8 @@ pub(crate) fn has_authority(place: &Place) -> bool {
     place.path(AUTHORITY_KEY).exists()
 }
 
-/// Issues every component's certificate anew, for changed names.
+/// Issues the certificates with the node's names anew. The one by which the
+/// cluster's nodes know each other has none of these names, and stays.
 pub(crate) fn again(
     names: &Names,
     cluster: &str,
@@ -79,17 +81,21 @@ pub(crate) fn again(
     )?;
     let data = toml::from_str(&read(SUBJECT.into())?)?;
     let own = read(format!("{FOLDER}/cluster/certificate.pem"));
-    let identity = own
+    let known = own
         .ok()
-        .and_then(|own| Certificate::from_pem(&own).ok()?.identity())
-        .unwrap_or_else(|| Identity {
-            replica: 1,
-            cluster: cluster.into(),
-        });
-    components(&authority, &data, names, &identity, place, now)
+        .and_then(|own| Certificate::from_pem(&own).ok()?.identity());
+    let changed = Component::ALL
+        .into_iter()
+        .filter(|component| known.is_none() || !matches!(component, Component::Cluster));
+    let identity = known.clone().unwrap_or_else(|| Identity {
+        replica: 1,
+        cluster: cluster.into(),
+    });
+    components(changed, &authority, &data, names, &identity, place, now)
 }
 
 fn components(
+    which: impl IntoIterator<Item = Component>,
     authority: &Authority,
     data: &CertificateData,
     names: &Names,
@@ -97,7 +103,7 @@ fn components(
     place: &Place,
     now: OffsetDateTime,
 ) -> anyhow::Result<()> {
-    for component in Component::ALL {
+    for component in which {
         let names = match component {
             Component::Cluster => &Names {
                 dns: vec![identity.host_name()],

@@ -227,14 +227,17 @@ impl Supervisor for Server {
         let caller = may_change(request.extensions())?;
         let change = NetworkChange::from(request.into_inner());
         let monitor = self.monitor.lock().await;
+        let catalogue = monitor.catalogue.clone();
         let (files, systemd) = (monitor.files.clone(), monitor.systemd.clone());
         drop(monitor);
         let network = self.network.clone();
-        to_the_end(async move {
+        let restarted = to_the_end(async move {
             tracing::info!(user = %caller, ?change, "The network settings change.");
-            let applied = network.apply(change, files, systemd).await;
+            let applied = network.apply(change, catalogue, files, systemd).await;
             match &applied {
-                Ok(()) => tracing::info!(user = %caller, "The network settings were changed."),
+                Ok(restarted) => {
+                    tracing::info!(user = %caller, ?restarted, "The network settings were changed.");
+                }
                 Err(error) => {
                     tracing::warn!(user = %caller, "The network settings were not changed: {error:#}");
                 }
@@ -242,7 +245,7 @@ impl Supervisor for Server {
             applied.map_err(status)
         })
         .await?;
-        done(Vec::new())
+        done(restarted)
     }
 }
 

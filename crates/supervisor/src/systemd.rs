@@ -188,6 +188,11 @@ impl Systemd {
         self.job("RestartUnit", unit).await
     }
 
+    /// Restarts a unit if it runs.
+    pub(crate) async fn try_restart(&self, unit: &str) -> anyhow::Result<()> {
+        self.job("TryRestartUnit", unit).await
+    }
+
     /// Starts a unit and waits until the job has left the queue. Answers
     /// systemd's word for how it ended: `done`, `failed`, `timeout` and so on.
     pub(crate) async fn start_and_wait(&self, unit: &str) -> anyhow::Result<String> {

@@ -147,8 +147,8 @@ pub(super) const COMMANDS: &[Command] = &[
                 change_network(
                     session,
                     &change,
-                    "The domain of the node's name changes. Certificates with the old name must \
-                     be made anew.",
+                    "The domain of the node's name changes, and its certificates are made anew. \
+                     The services that present them restart; clients come back by themselves.",
                 )
                 .await
             })
@@ -169,8 +169,9 @@ pub(super) const COMMANDS: &[Command] = &[
                 change_network(
                     session,
                     &change,
-                    "The node's name changes, and its certificates are made anew. Restart the \
-                     node afterwards, so that every service presents them.",
+                    "The node's name changes, and its certificates are made anew. The services \
+                     that present them restart; clients come back by themselves. \"alarms list\" \
+                     tells what else needs a restart.",
                 )
                 .await
             })
