@@ -268,6 +268,27 @@ def test_the_supervisors_user_is_not_root(node, call):
     assert any(word in done.stderr.lower() for word in ("denied", "authentication", "already loaded")), done.stderr
 
 
+def test_the_supervisors_links_start_feature_services_and_nothing_else(node):
+    """Whatever name it leaves, systemd is told of feature services only."""
+    folder = "/etc/signalbox/features"
+    strange = ["debug-shell.service", "systemd-networkd.service", "database.service", "rescue.target", "getty@tty9.service"]
+    wants = lambda: set(node.run("systemctl", "show", "--property=Wants", "--value", "signalbox-feature.target").split())  # noqa: E731
+    before = wants()
+    assert f"{ROUTER}.service" not in before and {f"{name}.service" for name in PARTS} <= before
+    supervisor = ("setpriv", "--reuid=sb-supervisor", "--regid=signalbox", "--init-groups", "--")
+    for folder_of_systemd in ("/etc/systemd/system", "/etc/systemd/system/signalbox-feature.target.wants"):
+        done = node.attempt(*supervisor, "ln", "-s", "/usr/lib/systemd/system/rescue.target", f"{folder_of_systemd}/rescue.target")
+        assert done.returncode != 0, folder_of_systemd
+    try:
+        for name in strange:
+            node.run(*supervisor, "ln", "-s", f"/usr/lib/systemd/system/{name}", f"{folder}/{name}")
+        node.run("systemctl", "daemon-reload")
+        assert wants() == before
+    finally:
+        node.run("rm", "-f", *[f"{folder}/{name}" for name in strange])
+        node.run("systemctl", "daemon-reload")
+
+
 def test_a_service_cannot_reach_what_is_not_its_own(node):
     """Another service's state and the certificates' keys."""
     for path in ("/var/lib/signalbox/database", "/etc/signalbox/certificates/xmpp/key.pem", "/etc/shadow"):

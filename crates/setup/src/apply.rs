@@ -221,9 +221,7 @@ impl Run<'_> {
 
     fn features(&mut self) -> anyhow::Result<()> {
         // The supervisor's folder: a link in it is what "activated" means.
-        let folder = self
-            .place
-            .path("etc/systemd/system/signalbox-feature.target.wants");
+        let folder = self.place.path("etc/signalbox/features");
         if folder.is_dir() {
             for entry in std::fs::read_dir(&folder)? {
                 std::fs::remove_file(entry?.path())?;

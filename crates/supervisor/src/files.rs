@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use service::Paths;
 
-/// Where systemd reads which feature services start with the node.
-const LINKS: &str = "/etc/systemd/system/signalbox-feature.target.wants";
+/// A link for each feature service that starts with the node. The generator
+/// `signalbox-features` hands them to systemd, if they are of the catalogue.
+const LINKS: &str = "/etc/signalbox/features";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
@@ -54,16 +55,20 @@ impl Files {
     pub(crate) fn link(&self, id: &str) -> Result<()> {
         let unit = format!("{id}.service");
         let target = Path::new(catalogue::UNIT_FOLDER).join(&unit);
-        fs::create_dir_all(&self.links)?;
+        make(&self.links)?;
         match std::os::unix::fs::symlink(target, self.links.join(unit)) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            other => other.and_then(|()| sync(&self.links)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            // One that is there may not have reached the disk.
+            _ => sync(&self.links),
         }
     }
 
     pub(crate) fn unlink(&self, id: &str) -> Result<()> {
         remove(&self.links.join(format!("{id}.service")))?;
-        sync(&self.links)
+        if self.links.exists() {
+            sync(&self.links)?;
+        }
+        Ok(())
     }
 
     /// Ids of the services that do not come back by themselves.
@@ -73,14 +78,19 @@ impl Files {
 
     /// Chooses whether a service comes back by itself.
     pub(crate) fn choose(&self, id: &str, comes_back: bool) -> Result<()> {
-        fs::create_dir_all(&self.choices)?;
+        make(&self.choices)?;
+        let choice = self.choices.join(id);
         if comes_back {
-            remove(&self.choices.join(id))?;
-            remove(&self.marks.join(id))?;
+            remove(&choice)?;
         } else {
-            File::create(self.choices.join(id))?;
+            File::create(choice)?.sync_all()?;
         }
-        sync(&self.choices)
+        // Before the mark, which does not outlive a power cut, may go.
+        sync(&self.choices)?;
+        if comes_back {
+            remove(&self.marks.join(id))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn mark(&self, id: &str) -> Result<()> {
@@ -101,7 +111,8 @@ impl Files {
         let new = self.network.with_extension("new");
         fs::write(&new, text)?;
         File::open(&new)?.sync_all()?;
-        fs::rename(&new, &self.network)
+        fs::rename(&new, &self.network)?;
+        self.network.parent().map_or(Ok(()), sync)
     }
 }
 
@@ -116,6 +127,15 @@ fn names(folder: &Path) -> Result<BTreeSet<String>> {
         found.extend(entry?.file_name().into_string().ok());
     }
     Ok(found)
+}
+
+/// Makes a folder, and has it survive a power cut.
+fn make(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    folder.parent().map_or(Ok(()), sync)
 }
 
 fn remove(path: &Path) -> Result<()> {

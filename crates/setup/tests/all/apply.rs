@@ -177,10 +177,7 @@ fn a_node_is_set_up() {
         case.read("etc/systemd/timesyncd.conf.d/20-setup.conf")
             .contains("NTP=ntp1.example.org ntp2")
     );
-    let wants = case
-        .folder
-        .path()
-        .join("etc/systemd/system/signalbox-feature.target.wants");
+    let wants = case.folder.path().join("etc/signalbox/features");
     let link = std::fs::read_link(wants.join("xmpp-connection-manager.service")).unwrap();
     assert_eq!(
         link,
