@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use database::Database;
+use database::{Access, Database};
 use ring::rand::{SecureRandom, SystemRandom};
 use tonic::{Request, Response, Status};
 use xmpp::sasl::ChannelBinding;
@@ -88,7 +88,7 @@ fn step(outcome: Outcome) -> proto::Step {
 pub async fn serve(context: service::Context) -> anyhow::Result<()> {
     let node = context.node()?;
     let secret = secret(&context.paths().state(context.id()))?;
-    let database = Database::connect(&context.paths().database_socket());
+    let database = Database::open(context.paths(), Access::Keys);
     let parameters = database.parameters(context.id());
     tokio::select! {
         () = parameters.loaded() => {}

@@ -297,6 +297,78 @@ fn the_supervisor_may_drive_exactly_the_services_and_the_network_change() {
     }
 }
 
+/// Lines of a file below `rootfs` that begin with that word, as words.
+fn lines(path: &str, first: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(repository().join("rootfs").join(path)).unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    let lines = text.lines().map(words);
+    lines
+        .filter(|words: &Vec<String>| words.first().is_some_and(|word| word == first))
+        .collect()
+}
+
+#[test]
+fn each_sensitive_socket_has_a_folder_a_group_and_a_caller() {
+    const SOCKETS: &str = "/run/signalbox/sockets/";
+    let groups: BTreeSet<String> = lines("usr/lib/sysusers.d/signalbox.conf", "g")
+        .into_iter()
+        .map(|words| words[1].clone())
+        .filter(|group| group.starts_with("call-"))
+        .collect();
+    assert!(groups.iter().all(|group| group.len() <= 31));
+    let mut given = BTreeSet::new();
+    for words in lines("usr/lib/tmpfiles.d/signalbox.conf", "d") {
+        let [_, path, mode, user, group, ..] = &words[..] else {
+            panic!("{words:?}")
+        };
+        let Some(name) = path.strip_prefix(SOCKETS) else {
+            continue;
+        };
+        if group.starts_with("call-") {
+            // Set-group-id: the socket gets the folder's group. Nobody else
+            // gets past the folder.
+            assert_eq!(mode, "2710", "{path}");
+            let server = name.split('/').next().unwrap();
+            assert_eq!(user, &format!("sb-{server}"), "{path}");
+            given.insert(group.clone());
+        }
+    }
+    assert_eq!(given, groups);
+    let mut called = BTreeSet::new();
+    let mut callers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in std::fs::read_dir(units()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let Some(id) = name.strip_suffix(".service") else {
+            continue;
+        };
+        let unit = Unit::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for group in unit.words("Service", "SupplementaryGroups") {
+            if group.starts_with("call-") {
+                called.insert(group.to_owned());
+                let callers = callers.entry(group.to_owned()).or_default();
+                callers.insert(id.to_owned());
+            }
+        }
+    }
+    assert_eq!(called, groups);
+    // Who reaches what a taken-over service would look for first.
+    for (group, who) in [
+        (
+            "call-database-administration",
+            &["signalbox-administration"][..],
+        ),
+        ("call-database-keys", &["authentication-service"]),
+        ("call-database-conversation", &["xmpp-router"]),
+        ("call-xmpp-router", &["xmpp-connection-manager"]),
+        ("call-authentication-service", &["xmpp-connection-manager"]),
+        ("call-supervisor", &["signalbox-administration", "web"]),
+    ] {
+        let callers: Vec<_> = callers[group].iter().map(String::as_str).collect();
+        assert_eq!(callers, who, "{group}");
+    }
+}
+
 #[test]
 fn sysusers_makes_exactly_the_users_of_the_units() {
     let path = "rootfs/usr/lib/sysusers.d/signalbox.conf";

@@ -1,6 +1,9 @@
-//! Who sits at the command line, by the word of the system.
+//! Who gives a command, by the word of the kernel, and what they may.
 
-use nix::unistd::{Group, Uid, User, getgid, getgroups};
+use std::ffi::CString;
+use std::net::IpAddr;
+
+use nix::unistd::{Group, Uid, User, getgrouplist};
 use operations::{Caller, Level};
 
 /// Groups of administrators, with their levels; the highest counts.
@@ -22,37 +25,36 @@ fn level(uid: u32, groups: &[String]) -> Option<Level> {
         .max()
 }
 
-/// The caller; an error when they are no administrator.
-pub(crate) fn caller() -> Result<Caller, String> {
-    let uid = Uid::effective();
-    let user = User::from_uid(uid)
-        .ok()
-        .flatten()
-        .map_or_else(|| uid.to_string(), |user| user.name);
-    // The groups of this process: what the kernel will let it do.
-    let mut ids = getgroups().unwrap_or_default();
-    ids.push(getgid());
-    let groups: Vec<_> = ids
-        .into_iter()
+/// The groups that a user is in now, by the node's own files: who was taken
+/// out of a group loses its level at once, not at the next sign-in.
+fn groups(user: &User) -> Vec<String> {
+    let Ok(name) = CString::new(user.name.as_str()) else {
+        return Vec::new();
+    };
+    let ids = getgrouplist(&name, user.gid).unwrap_or_default();
+    ids.into_iter()
         .filter_map(|id| Group::from_gid(id).ok().flatten())
         .map(|group| group.name)
-        .collect();
-    let level = level(uid.as_raw(), &groups).ok_or_else(|| {
+        .collect()
+}
+
+/// The caller with that user id; an error when they are no administrator.
+/// `origin` is where their session says that they signed in from.
+pub(crate) fn caller(uid: u32, origin: &str) -> Result<Caller, String> {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let groups = user.as_ref().map(groups).unwrap_or_default();
+    let user = user.map_or_else(|| uid.to_string(), |user| user.name);
+    let level = level(uid, &groups).ok_or_else(|| {
+        let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
         format!(
             "{user} is not an administrator of this node. Administrators are members of one of \
              the groups {}",
-            GROUPS
-                .iter()
-                .map(|(name, _)| *name)
-                .collect::<Vec<_>>()
-                .join(", ")
+            names.join(", ")
         )
     })?;
-    let origin = std::env::var("SSH_CONNECTION")
-        .ok()
-        .and_then(|connection| connection.split(' ').next().map(str::to_owned))
-        .filter(|address| address.parse::<std::net::IpAddr>().is_ok())
-        .unwrap_or_else(|| "console".into());
+    let origin = origin
+        .parse::<IpAddr>()
+        .map_or_else(|_| "console".into(), |address| address.to_string());
     Ok(Caller {
         user,
         level,
@@ -87,5 +89,13 @@ mod tests {
             Some(Level::Administer)
         );
         assert_eq!(level(0, &[]), Some(Level::Administer));
+    }
+
+    #[test]
+    fn an_origin_is_an_address_or_the_console() {
+        let origin = |text| caller(0, text).map(|caller| caller.origin);
+        assert_eq!(origin("192.0.2.7"), Ok("192.0.2.7".into()));
+        assert_eq!(origin("a\nforged line"), Ok("console".into()));
+        assert_eq!(origin(""), Ok("console".into()));
     }
 }

@@ -8,16 +8,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use operations::{Operations, PRODUCT_VERSION};
+use operations::{Host, PRODUCT_VERSION};
 use service::Paths;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::caller::caller;
-use crate::run::{Surroundings, run};
-use crate::session::Preferences;
+use crate::client::Client;
+use crate::session::Terminal;
 use crate::terminal::{Console, Plain};
 use crate::text;
 use crate::words::{Line, Word, split};
@@ -78,13 +75,6 @@ fn argument(text: &str) -> Word {
 /// `signalbox cli …` and the login shell `signalbox-cli`: runs one command or
 /// a session, and gives the exit status.
 pub fn main(arguments: &[String]) -> ExitCode {
-    let caller = match caller() {
-        Ok(caller) => caller,
-        Err(reason) => {
-            eprintln!("{reason}.");
-            return ExitCode::FAILURE;
-        }
-    };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -92,19 +82,11 @@ pub fn main(arguments: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Audit lines go to the journal, never to the terminal.
-    if let Ok(journal) = tracing_journald::layer() {
-        let level = tracing_subscriber::filter::LevelFilter::INFO;
-        let _ = tracing_subscriber::registry()
-            .with(level)
-            .with(journal)
-            .try_init();
-    }
     // Channels to the services and signal handlers belong to the runtime.
-    let (operations, signals) = {
+    let (client, signals) = {
         let _inside = runtime.enter();
         (
-            Operations::live(Paths::from_environment()),
+            Client::connect(&Paths::from_environment(), origin()),
             Signals::catch(),
         )
     };
@@ -115,24 +97,25 @@ pub fn main(arguments: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let preferences = Preferences::default();
     let original = std::env::var("SSH_ORIGINAL_COMMAND").ok();
     match start(arguments, original.as_deref()) {
         Start::Command(line) => {
-            let surroundings = Surroundings {
-                operations: &operations,
-                caller: &caller,
-                terminal: &Plain,
-                preferences: &preferences,
-            };
-            let status = runtime.block_on(run(surroundings, &line, signals.interrupted()));
-            ExitCode::from(status)
+            let status = client.run(&line, &Plain, signals.interrupted());
+            ExitCode::from(runtime.block_on(status))
         }
         Start::Session => {
-            session(&runtime, &operations, &caller, &preferences, &mut signals);
+            session(&runtime, &client, &mut signals);
             ExitCode::SUCCESS
         }
     }
+}
+
+/// The address that this session came from, by sshd's word; empty at the
+/// console.
+fn origin() -> String {
+    let connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
+    let address = connection.split(' ').next();
+    address.unwrap_or_default().to_owned()
 }
 
 /// The signals of the keyboard. Caught once for all: none of them may end the
@@ -160,25 +143,19 @@ impl Signals {
     }
 }
 
-fn session(
-    runtime: &Runtime,
-    operations: &Operations,
-    caller: &operations::Caller,
-    preferences: &Preferences,
-    signals: &mut Signals,
-) {
-    let machine = operations.host().machine();
-    let warnings = warnings(&operations.host().name_servers());
-    print!("{}", text::banner(&machine, PRODUCT_VERSION, &warnings));
+fn session(runtime: &Runtime, client: &Client, signals: &mut Signals) {
+    let host = Host::default();
+    let warnings = warnings(&host.name_servers());
+    print!(
+        "{}",
+        text::banner(&host.machine(), PRODUCT_VERSION, &warnings)
+    );
     let _ = std::io::stdout().flush();
     let names = || {
         let listed = runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(2), operations.services(caller)).await
+            tokio::time::timeout(Duration::from_secs(2), client.services()).await
         });
-        match listed {
-            Ok(Ok(list)) => list.services.into_iter().map(|one| one.compat).collect(),
-            _ => Vec::new(),
-        }
+        listed.unwrap_or_default()
     };
     let file = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(HISTORY));
     let before = file.as_ref().and_then(|file| fs::read_to_string(file).ok());
@@ -187,11 +164,11 @@ fn session(
         .lines()
         .map(str::to_owned)
         .collect();
-    let console = Console::open(before, preferences, names);
+    let console = Console::open(before, names);
     loop {
         let line = match &console {
             Some(console) => console.line(PROMPT),
-            None => crate::session::Terminal::ask(&Plain, PROMPT),
+            None => runtime.block_on(Terminal::ask(&Plain, PROMPT)),
         };
         let Some(line) = line else {
             println!();
@@ -212,17 +189,11 @@ fn session(
                 keep(file, &console.history());
             }
         }
-        let terminal: &dyn crate::session::Terminal = match &console {
+        let terminal: &dyn Terminal = match &console {
             Some(console) => console,
             None => &Plain,
         };
-        let surroundings = Surroundings {
-            operations,
-            caller,
-            terminal,
-            preferences,
-        };
-        runtime.block_on(run(surroundings, &words, signals.interrupted()));
+        runtime.block_on(client.run(&words, terminal, signals.interrupted()));
     }
 }
 

@@ -4,7 +4,7 @@ use operations::{Caller, Operations};
 
 use crate::commands::TREE;
 use crate::reply::{Failure, Outcome};
-use crate::session::{Preferences, Session, Terminal};
+use crate::session::{Session, Terminal};
 use crate::words::{Line, Word};
 
 /// What every line runs in.
@@ -16,8 +16,6 @@ pub struct Surroundings<'a> {
     pub caller: &'a Caller,
     /// The terminal.
     pub terminal: &'a dyn Terminal,
-    /// What lasts from line to line.
-    pub preferences: &'a Preferences,
 }
 
 /// Runs a line, shows the answer, and gives the exit status. `interrupted`
@@ -52,7 +50,6 @@ pub async fn run(
                 operations: surroundings.operations,
                 caller: surroundings.caller,
                 terminal,
-                preferences: surroundings.preferences,
                 json: parsed.json,
                 yes: parsed.yes,
             };
@@ -63,8 +60,9 @@ pub async fn run(
             let outcome: Outcome = match permitted {
                 Err(error) => Err(error.into()),
                 Ok(()) => tokio::select! {
-                    outcome = (parsed.command.run)(&session, &parsed.arguments) => outcome,
+                    biased;
                     () = interrupted => Err(Failure::Interrupted),
+                    outcome = (parsed.command.run)(&session, &parsed.arguments) => outcome,
                 },
             };
             (parsed.json, outcome)

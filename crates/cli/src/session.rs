@@ -1,50 +1,25 @@
 //! What a running command may use: the actions, the caller, the terminal.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use operations::{Caller, Operations};
 
 use crate::reply::Failure;
 
 /// The administrator's terminal, or a test's.
+#[tonic::async_trait]
 pub trait Terminal: Send + Sync {
     /// Shows text at once, as it is.
     fn show(&self, text: &str);
     /// Shows a long text, page by page where that is wanted.
     fn page(&self, text: &str);
+    /// Chooses whether [`Terminal::page`] stops after each screen.
+    fn set_pagination(&self, on: bool);
     /// Asks for a line; none at the end of input.
-    fn ask(&self, prompt: &str) -> Option<String>;
+    async fn ask(&self, prompt: &str) -> Option<String>;
     /// Asks for a line that is not shown while it is typed.
-    fn ask_secret(&self, prompt: &str) -> Option<String>;
-    /// Everything that is left of standard input, up to `limit` bytes and one
-    /// more.
-    fn rest(&self, limit: u64) -> std::io::Result<Vec<u8>>;
-}
-
-/// What lasts from one command to the next.
-#[derive(Debug)]
-pub struct Preferences {
-    pagination: AtomicBool,
-}
-
-impl Default for Preferences {
-    fn default() -> Self {
-        Self {
-            pagination: AtomicBool::new(true),
-        }
-    }
-}
-
-impl Preferences {
-    /// Whether long answers stop after each screen.
-    pub fn pagination(&self) -> bool {
-        self.pagination.load(Ordering::Relaxed)
-    }
-
-    /// Chooses whether long answers stop after each screen.
-    pub fn set_pagination(&self, on: bool) {
-        self.pagination.store(on, Ordering::Relaxed);
-    }
+    async fn ask_secret(&self, prompt: &str) -> Option<String>;
+    /// A file that the administrator can read, up to `limit` bytes and one
+    /// more; `-` and `/dev/stdin` are what is left of standard input.
+    async fn read(&self, path: &str, limit: u64) -> std::io::Result<Vec<u8>>;
 }
 
 /// The surroundings of one command.
@@ -55,8 +30,6 @@ pub struct Session<'a> {
     pub caller: &'a Caller,
     /// The terminal.
     pub terminal: &'a dyn Terminal,
-    /// What lasts from command to command.
-    pub preferences: &'a Preferences,
     /// Whether the answer is to be JSON.
     pub json: bool,
     /// Whether confirmations are answered beforehand.
@@ -72,7 +45,7 @@ impl Session<'_> {
     }
 
     /// Asks whether to go on, after a warning.
-    pub fn confirm(&self, warning: &str) -> Result<(), Failure> {
+    pub async fn confirm(&self, warning: &str) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
         }
@@ -81,7 +54,7 @@ impl Session<'_> {
             return Err(Failure::Declined);
         }
         self.terminal.show(&format!("{warning}\n"));
-        match self.terminal.ask("Continue (y/n)?") {
+        match self.terminal.ask("Continue (y/n)?").await {
             Some(answer) if matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES") => Ok(()),
             _ => Err(Failure::Declined),
         }

@@ -2,6 +2,7 @@
 //! for pipes and single commands.
 
 use std::io::{IsTerminal, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::termios::{
@@ -11,7 +12,7 @@ use rustix::termios::{
 
 use crate::commands::TREE;
 use crate::editor::{Editor, Event};
-use crate::session::{Preferences, Terminal};
+use crate::session::Terminal;
 use crate::words;
 
 const MORE: &str = "Press <enter> for 1 line, <space> for one page, or <q> to quit";
@@ -34,12 +35,27 @@ fn key() -> Option<u8> {
     }
 }
 
-fn rest(limit: u64) -> std::io::Result<Vec<u8>> {
+/// Whether a path means standard input.
+fn is_input(path: &str) -> bool {
+    matches!(path, "-" | "/dev/stdin")
+}
+
+/// Reads standard input or a file, up to `limit` bytes and one more.
+pub fn read(path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    std::io::stdin()
-        .lock()
-        .take(limit + 1)
-        .read_to_end(&mut content)?;
+    if is_input(path) {
+        let mut rest = std::io::stdin().lock().take(limit + 1);
+        rest.read_to_end(&mut content)?;
+        return Ok(content);
+    }
+    // A pipe would hang the session, a device never end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other(
+            "it is not a file; give a file or /dev/stdin",
+        ));
+    }
+    let mut file = std::fs::File::open(path)?.take(limit + 1);
+    file.read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -47,6 +63,7 @@ fn rest(limit: u64) -> std::io::Result<Vec<u8>> {
 #[derive(Debug, Default)]
 pub struct Plain;
 
+#[tonic::async_trait]
 impl Terminal for Plain {
     fn show(&self, text: &str) {
         put(text);
@@ -56,7 +73,7 @@ impl Terminal for Plain {
         put(text);
     }
 
-    fn ask(&self, prompt: &str) -> Option<String> {
+    async fn ask(&self, prompt: &str) -> Option<String> {
         put(prompt);
         let mut line = String::new();
         match std::io::stdin().read_line(&mut line) {
@@ -65,7 +82,7 @@ impl Terminal for Plain {
         }
     }
 
-    fn ask_secret(&self, prompt: &str) -> Option<String> {
+    async fn ask_secret(&self, prompt: &str) -> Option<String> {
         let before = std::io::stdin()
             .is_terminal()
             .then(|| tcgetattr(std::io::stdin()).ok())
@@ -76,15 +93,17 @@ impl Terminal for Plain {
             quiet.local_modes |= LocalModes::ECHONL;
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &quiet);
         }
-        let answer = self.ask(prompt);
+        let answer = self.ask(prompt).await;
         if let Some(before) = before {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &before);
         }
         answer
     }
 
-    fn rest(&self, limit: u64) -> std::io::Result<Vec<u8>> {
-        rest(limit)
+    fn set_pagination(&self, _: bool) {}
+
+    async fn read(&self, path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
+        read(path, limit)
     }
 }
 
@@ -92,7 +111,7 @@ impl Terminal for Plain {
 pub struct Console<'a> {
     editor: Mutex<Editor>,
     before: Termios,
-    preferences: &'a Preferences,
+    pagination: AtomicBool,
     services: Box<dyn Fn() -> Vec<String> + Send + Sync + 'a>,
 }
 
@@ -106,7 +125,6 @@ impl<'a> Console<'a> {
     /// Takes the terminal over; none when standard input is not one.
     pub fn open(
         history: Vec<String>,
-        preferences: &'a Preferences,
         services: impl Fn() -> Vec<String> + Send + Sync + 'a,
     ) -> Option<Self> {
         if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
@@ -115,7 +133,7 @@ impl<'a> Console<'a> {
         let console = Self {
             editor: Mutex::new(Editor::new(history)),
             before: tcgetattr(std::io::stdin()).ok()?,
-            preferences,
+            pagination: AtomicBool::new(true),
             services: Box::new(services),
         };
         console.mode(true);
@@ -208,6 +226,7 @@ impl<'a> Console<'a> {
     }
 }
 
+#[tonic::async_trait]
 impl Terminal for Console<'_> {
     fn show(&self, text: &str) {
         put(text);
@@ -215,7 +234,7 @@ impl Terminal for Console<'_> {
 
     fn page(&self, text: &str) {
         let (rows, _) = Self::size();
-        if !self.preferences.pagination() || rows < 3 {
+        if !self.pagination.load(Ordering::Relaxed) || rows < 3 {
             put(text);
             return;
         }
@@ -238,24 +257,30 @@ impl Terminal for Console<'_> {
         }
     }
 
-    fn ask(&self, prompt: &str) -> Option<String> {
+    async fn ask(&self, prompt: &str) -> Option<String> {
         self.mode(false);
         let answer = self.edit(prompt, false, false);
         self.mode(true);
         answer
     }
 
-    fn ask_secret(&self, prompt: &str) -> Option<String> {
+    async fn ask_secret(&self, prompt: &str) -> Option<String> {
         self.mode(false);
         let answer = self.edit(prompt, true, false);
         self.mode(true);
         answer
     }
 
-    fn rest(&self, limit: u64) -> std::io::Result<Vec<u8>> {
-        // Typed or pasted text up to Ctrl-D needs the ordinary modes.
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.before);
-        let content = rest(limit);
+    fn set_pagination(&self, on: bool) {
+        self.pagination.store(on, Ordering::Relaxed);
+    }
+
+    async fn read(&self, path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
+        if is_input(path) {
+            // Typed or pasted text up to Ctrl-D needs the ordinary modes.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.before);
+        }
+        let content = read(path, limit);
         self.mode(true);
         content
     }

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on is to end.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cli::commands::TREE;
 use cli::parse::Completion;
 use cli::run::{Surroundings, run};
-use cli::session::{Preferences, Terminal};
+use cli::session::Terminal;
 use cli::words::split;
 use operations::fakes::{Fakes, service};
 use operations::ports::{ServiceKind, State};
@@ -20,8 +21,10 @@ struct Screen {
     shown: Mutex<String>,
     answers: Mutex<VecDeque<String>>,
     input: Mutex<Vec<u8>>,
+    pages: AtomicBool,
 }
 
+#[tonic::async_trait]
 impl Terminal for Screen {
     fn show(&self, text: &str) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,17 +35,24 @@ impl Terminal for Screen {
         self.show(text);
     }
 
-    fn ask(&self, prompt: &str) -> Option<String> {
+    fn set_pagination(&self, on: bool) {
+        self.pages.store(on, Ordering::Relaxed);
+    }
+
+    async fn ask(&self, prompt: &str) -> Option<String> {
         self.show(prompt);
         self.answers.lock().unwrap().pop_front()
     }
 
-    fn ask_secret(&self, prompt: &str) -> Option<String> {
-        self.ask(prompt)
+    async fn ask_secret(&self, prompt: &str) -> Option<String> {
+        self.ask(prompt).await
     }
 
-    fn rest(&self, _: u64) -> std::io::Result<Vec<u8>> {
-        Ok(self.input.lock().unwrap().clone())
+    async fn read(&self, path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
+        if path == "/dev/stdin" {
+            return Ok(self.input.lock().unwrap().clone());
+        }
+        cli::terminal::read(path, limit)
     }
 }
 
@@ -92,12 +102,10 @@ impl Node {
             face: "cli",
             origin: "test".into(),
         };
-        let preferences = Preferences::default();
         let surroundings = Surroundings {
             operations: &self.operations,
             caller: &caller,
             terminal: &self.screen,
-            preferences: &preferences,
         };
         let status = run(surroundings, &split(line), std::future::pending()).await;
         (status, self.screen.shown.lock().unwrap().clone())

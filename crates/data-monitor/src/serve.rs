@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use database::{Database, Parameters, Status};
-use service::{Context, introspect};
+use database::{Access, Database, Parameters, Status};
+use service::{Context, Paths, introspect};
 
 use crate::gate::{ALARMS, Gate, Replication, Settings, SyncAgent};
 
@@ -26,7 +26,7 @@ const SILENCE: u64 = 5;
 /// Runs the gate.
 pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let node = ctx.node()?;
-    let database = Database::connect(&ctx.paths().database_socket());
+    let database = Database::open(ctx.paths(), Access::Settings);
     let parameters = database.parameters(ctx.id());
     let heartbeat = ctx.heartbeat("gate");
     let begin = Instant::now();

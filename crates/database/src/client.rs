@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use service::Paths;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::rpc::{self, database_client::DatabaseClient};
 use crate::table::from_row;
 use crate::{
-    CheckReport, Digests, Error, Imported, Order, Parameters, Report, Revision, Statistics, Status,
-    Table, Transaction, Watch,
+    Access, CheckReport, Digests, Error, Imported, Order, Parameters, Report, Revision, Statistics,
+    Status, Table, Transaction, Watch,
 };
 
 /// Largest message either way.
@@ -32,6 +33,12 @@ pub struct Versioned<T> {
 }
 
 impl Database {
+    /// A client of this node's database, with what that kind of callers may.
+    /// Does not wait for it.
+    pub fn open(paths: &Paths, access: Access) -> Self {
+        Self::connect(&access.socket(paths))
+    }
+
     /// A client of the database at that socket. Does not wait for it.
     pub fn connect(socket: &Path) -> Self {
         let client = DatabaseClient::new(service::uds::connect(socket))

@@ -22,6 +22,9 @@ pub enum Error {
     /// transaction that ended so took effect is not known.
     #[error("{0}")]
     Unavailable(String),
+    /// This kind of callers may not ask that.
+    #[error("{0}")]
+    Forbidden(String),
     /// Stored content is damaged; it is not answered.
     #[error("{0}")]
     Damaged(String),
@@ -41,6 +44,7 @@ impl From<tonic::Status> for Error {
             Code::AlreadyExists => Self::Exists(text),
             Code::Aborted => Self::Changed(text),
             Code::DataLoss => Self::Damaged(text),
+            Code::PermissionDenied => Self::Forbidden(text),
             _ => Self::Unavailable(format!(
                 "the database service does not answer ({text}); see its state with `utils service list`"
             )),
@@ -57,6 +61,7 @@ impl From<Error> for tonic::Status {
             Error::Changed(_) => Self::aborted(text),
             Error::Unavailable(_) => Self::unavailable(text),
             Error::Damaged(_) => Self::data_loss(text),
+            Error::Forbidden(_) => Self::permission_denied(text),
         }
     }
 }

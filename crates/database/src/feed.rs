@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::engine::{Engine, TableCounts};
 use crate::server::{CHUNK, to_rpc};
-use crate::{Error, Schema, rpc};
+use crate::{Access, Error, Schema, rpc};
 
 /// Changes read from the history at a time.
 const READ: usize = 256;
@@ -21,6 +21,7 @@ const PROGRESS: u64 = 1000;
 pub(crate) struct Feed {
     engine: Arc<Engine>,
     counts: Arc<TableCounts>,
+    access: Access,
     schema: &'static Schema,
     prefix: Vec<u8>,
     /// Whether the rows there are are told, too.
@@ -39,6 +40,7 @@ impl Drop for Feed {
 impl Feed {
     pub(crate) fn new(
         engine: Arc<Engine>,
+        access: Access,
         schema: &'static Schema,
         prefix: Vec<u8>,
         rows: bool,
@@ -49,6 +51,7 @@ impl Feed {
         Self {
             engine,
             counts,
+            access,
             schema,
             prefix,
             rows,
@@ -89,7 +92,7 @@ impl Feed {
                         let told: Vec<_> = told.map(|event| (event.key, event.row)).collect();
                         revision = change.revision;
                         if !told.is_empty() || revision - self.told >= PROGRESS {
-                            self.tell(&epoch, revision, false, told).await;
+                            self.tell(&epoch, revision, false, told).await?;
                         }
                     }
                 }
@@ -111,7 +114,7 @@ impl Feed {
             .into_iter()
             .map(|entry| (entry.key, Some(entry.row)))
             .collect();
-        self.tell(&epoch, revision, true, rows).await;
+        self.tell(&epoch, revision, true, rows).await?;
         Ok((epoch, revision))
     }
 
@@ -121,7 +124,7 @@ impl Feed {
         revision: u64,
         snapshot: bool,
         rows: Vec<(Vec<u8>, Option<store::Row>)>,
-    ) {
+    ) -> Result<(), Error> {
         self.told = revision;
         self.counts
             .notifications
@@ -140,7 +143,9 @@ impl Feed {
             let key = parts.iter().map(ToString::to_string).collect();
             reply.changes.push(rpc::WatchChange {
                 key,
-                row: row.map(to_rpc),
+                row: row
+                    .map(|row| to_rpc(self.schema, self.access, row))
+                    .transpose()?,
             });
             if size > CHUNK {
                 self.send(std::mem::replace(&mut reply, empty())).await;
@@ -149,6 +154,7 @@ impl Feed {
         }
         reply.complete = true;
         self.send(reply).await;
+        Ok(())
     }
 
     /// A watcher that went away ends the feed at its next turn.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use service::{Context, Severity};
 
-use crate::{Database, Error, Order, Statistics};
+use crate::{Access, Database, Error, Order, Statistics};
 
 /// How often figures are taken.
 const LOOK: Duration = Duration::from_secs(4);
@@ -15,7 +15,7 @@ const HOUR: i8 = 2;
 
 /// Runs the monitor until it is told to stop.
 pub async fn serve(context: Context) -> anyhow::Result<()> {
-    let database = Database::connect(&context.paths().database_socket());
+    let database = Database::open(context.paths(), Access::Maintenance);
     let parameters = database.parameters(context.id());
     let heartbeat = context.heartbeat("database-layer-monitor");
     let mut nights = Nights::default();

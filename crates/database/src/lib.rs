@@ -6,6 +6,7 @@
 //! answered when it is durable. Rows are types that implement [`Table`]; those
 //! there are lie in [`tables`].
 
+mod access;
 mod client;
 mod cluster;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod transaction;
 mod transfer;
 mod watch;
 
+pub use access::Access;
 pub use client::{Database, Versioned};
 pub use error::Error;
 pub use parameters::{Parameter, Parameters};

@@ -8,7 +8,7 @@ use service::{Context, Severity};
 
 use crate::judge::{Judge, state};
 use crate::tables::{self, ProcessNode};
-use crate::{Database, Error, Order, Report};
+use crate::{Access, Database, Error, Order, Report};
 
 /// How often the database is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -20,7 +20,7 @@ const CLASS: &str = "Number of Replicates Created and State of Replication";
 
 /// Runs the replicator until it is told to stop.
 pub async fn serve(context: Context) -> anyhow::Result<()> {
-    let database = Database::connect(&context.paths().database_socket());
+    let database = Database::open(context.paths(), Access::Maintenance);
     let parameters = database.parameters(context.id());
     let heartbeat = context.heartbeat("replicator");
     let mut judge = Judge::default();

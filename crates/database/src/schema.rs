@@ -37,6 +37,8 @@ pub struct Column {
     pub kind: Kind,
     /// Whether it may be missing.
     pub optional: bool,
+    /// Whether only those are told it who check it, such as keys.
+    pub secret: bool,
 }
 
 /// What a column holds.
@@ -63,6 +65,7 @@ impl Column {
             name,
             kind,
             optional: false,
+            secret: false,
         }
     }
 
@@ -75,6 +78,14 @@ impl Column {
     pub const fn optional(self) -> Self {
         Self {
             optional: true,
+            ..self
+        }
+    }
+
+    /// The same column, which only those are told who check it.
+    pub const fn secret(self) -> Self {
+        Self {
+            secret: true,
             ..self
         }
     }
@@ -163,6 +174,21 @@ impl Schema {
             row.retain(|name, _| self.column(name).is_some());
         }
         Ok(Value::Object(row))
+    }
+
+    /// Whether some column is only for those who check it.
+    pub fn has_secrets(&self) -> bool {
+        self.columns.iter().any(|column| column.secret)
+    }
+
+    /// A stored row without its secret columns, as a JSON object of this
+    /// schema's version.
+    pub fn without_secrets(&self, content: &[u8], version: u32) -> Result<Vec<u8>, Invalid> {
+        let mut row = self.decode(content, version)?;
+        if let Some(row) = row.as_object_mut() {
+            row.retain(|name, _| self.column(name).is_some_and(|column| !column.secret));
+        }
+        Ok(row.to_string().into_bytes())
     }
 
     fn migrate(&self, row: &mut Map<String, Value>, version: u32) {

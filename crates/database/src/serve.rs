@@ -7,6 +7,7 @@ use std::time::Duration;
 use peer::Credentials;
 use replication::{Acknowledgement, Options, Peers};
 use service::{Context, Role, Severity};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::LARGEST_MESSAGE;
@@ -15,7 +16,7 @@ use crate::engine::Engine;
 use crate::rpc::database_server::DatabaseServer;
 use crate::server::Server;
 use crate::tables::ProcessNode;
-use crate::{Database, Table, Transaction};
+use crate::{Access, Database, Table, Transaction};
 
 /// Memory for cached pages of the replica, in bytes, when the environment
 /// variable `SIGNALBOX_DATABASE_CACHE` does not say otherwise.
@@ -35,22 +36,35 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)?;
     let credentials = credentials()?;
     let engine = Arc::new(open(&context, &folder, credentials.as_ref()).await?);
-    let socket = context.paths().database_socket();
-    let listener = service::uds::listen(&socket)?;
     // Ends the streams of watchers, for which an orderly stop waits.
     let stop = context.stop_token().child_token();
     let server = Server::new(engine.clone(), stop.clone());
-    let serving = tonic::transport::Server::builder()
-        .add_service(
-            DatabaseServer::new(server)
-                .max_decoding_message_size(LARGEST_MESSAGE)
-                .max_encoding_message_size(LARGEST_MESSAGE),
-        )
-        .serve_with_incoming_shutdown(
-            service::uds::incoming(listener),
-            stop.clone().cancelled_owned(),
-        );
-    let attending = attend(&context, &engine, &stop, &socket);
+    let mut serving = JoinSet::new();
+    for access in Access::ALL {
+        let listener = service::uds::listen(&access.socket(context.paths()))?;
+        let server = DatabaseServer::new(server.of(access))
+            .max_decoding_message_size(LARGEST_MESSAGE)
+            .max_encoding_message_size(LARGEST_MESSAGE);
+        let served = tonic::transport::Server::builder()
+            .add_service(server)
+            .serve_with_incoming_shutdown(
+                service::uds::incoming(listener),
+                stop.clone().cancelled_owned(),
+            );
+        serving.spawn(served);
+    }
+    // The engine is closed once the last request has let go of it.
+    drop(server);
+    let served = async {
+        // One that ends ends the others: the process never lives on half deaf.
+        let _guard = stop.clone().drop_guard();
+        while let Some(ended) = serving.join_next().await {
+            ended??;
+            stop.cancel();
+        }
+        anyhow::Ok(())
+    };
+    let attending = attend(&context, &engine, &stop);
     let neighbours = async {
         if let Some(credentials) = &credentials {
             tokio::join!(
@@ -59,7 +73,7 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
             );
         }
     };
-    let (served, failure, ()) = tokio::join!(serving, attending, neighbours);
+    let (served, failure, ()) = tokio::join!(served, attending, neighbours);
     served?;
     engine.close().await?;
     match failure? {
@@ -221,12 +235,11 @@ async fn attend(
     context: &Context,
     engine: &Arc<Engine>,
     stop: &CancellationToken,
-    socket: &Path,
 ) -> anyhow::Result<Option<String>> {
     // Whatever ends this ends the serving, too.
     let _guard = stop.clone().drop_guard();
     let heartbeat = context.heartbeat("database");
-    let database = Database::connect(socket);
+    let database = Database::open(context.paths(), Access::Administration);
     let mut registered = context.node().ok();
     register(context, &database).await?;
     let mut acknowledged = Acknowledgement::default();

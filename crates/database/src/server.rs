@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::Engine;
 use crate::feed::Feed;
-use crate::{Error, cluster, rpc, transfer};
+use crate::{Access, Error, Schema, cluster, rpc, transfer};
 
 /// Rows or changes of about this many bytes go into one message.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -22,13 +22,18 @@ const LARGEST_TRANSACTION: usize = 48 << 20;
 /// The interface's state.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    access: Access,
     engine: Arc<Engine>,
     stop: CancellationToken,
 }
 
 impl Server {
     pub(crate) fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
-        Self { engine, stop }
+        Self {
+            access: Access::Settings,
+            engine,
+            stop,
+        }
     }
 
     /// The nodes of the cluster with what is known of each.
@@ -63,6 +68,21 @@ impl Server {
         members.collect()
     }
 
+    /// The interface for one kind of callers.
+    pub(crate) fn of(&self, access: Access) -> Self {
+        Self {
+            access,
+            ..self.clone()
+        }
+    }
+
+    /// The table of that name, if it is for these callers to read.
+    fn readable(&self, table: &str) -> Result<&'static Schema, Error> {
+        let schema = transfer::find(table)?;
+        self.access.may_read(schema)?;
+        Ok(schema)
+    }
+
     /// An error of the store for the client. Damage is found here at the
     /// latest: the service starts again, and rebuilds what is damaged.
     fn failure(&self, error: store::Error) -> Error {
@@ -79,7 +99,7 @@ type Reply<T> = Result<Response<T>, Status>;
 impl rpc::database_server::Database for Server {
     async fn get(&self, request: Request<rpc::GetRequest>) -> Reply<rpc::GetReply> {
         let request = request.into_inner();
-        let schema = transfer::find(&request.table)?;
+        let schema = self.readable(&request.table)?;
         let parts = schema.full_key(&request.key).map_err(Error::from)?;
         let row = self
             .engine
@@ -87,7 +107,9 @@ impl rpc::database_server::Database for Server {
             .get(schema.table, &key::encode(&parts))
             .map_err(|error| self.failure(error))?;
         Ok(Response::new(rpc::GetReply {
-            row: row.map(to_rpc),
+            row: row
+                .map(|row| to_rpc(schema, self.access, row))
+                .transpose()?,
         }))
     }
 
@@ -95,7 +117,7 @@ impl rpc::database_server::Database for Server {
 
     async fn list(&self, request: Request<rpc::ListRequest>) -> Reply<Self::ListStream> {
         let request = request.into_inner();
-        let schema = transfer::find(&request.table)?;
+        let schema = self.readable(&request.table)?;
         let prefix = key::encode(&schema.key_prefix(&request.prefix).map_err(Error::from)?);
         let (entries, revision, _) = self
             .engine
@@ -105,7 +127,7 @@ impl rpc::database_server::Database for Server {
         let mut replies = Vec::new();
         let mut size = usize::MAX;
         for entry in entries {
-            let row = to_rpc(entry.row);
+            let row = to_rpc(schema, self.access, entry.row)?;
             if size > CHUNK {
                 replies.push(Ok(rpc::ListReply {
                     rows: Vec::new(),
@@ -122,7 +144,7 @@ impl rpc::database_server::Database for Server {
     }
 
     async fn transact(&self, request: Request<rpc::TransactRequest>) -> Reply<rpc::TransactReply> {
-        let transaction = to_transaction(request.into_inner().operations)?;
+        let transaction = to_transaction(self.access, request.into_inner().operations)?;
         let revision = commit(&self.engine, transaction).await?;
         Ok(Response::new(rpc::TransactReply { revision }))
     }
@@ -131,11 +153,12 @@ impl rpc::database_server::Database for Server {
 
     async fn watch(&self, request: Request<rpc::WatchRequest>) -> Reply<Self::WatchStream> {
         let request = request.into_inner();
-        let schema = transfer::find(&request.table)?;
+        let schema = self.readable(&request.table)?;
         let prefix = key::encode(&schema.key_prefix(&request.prefix).map_err(Error::from)?);
         let (sender, replies) = mpsc::channel(4);
         let mut feed = Feed::new(
             self.engine.clone(),
+            self.access,
             schema,
             prefix,
             !request.changes,
@@ -202,11 +225,13 @@ impl rpc::database_server::Database for Server {
     }
 
     async fn digests(&self, _: Request<rpc::DigestsRequest>) -> Reply<rpc::DigestsReply> {
+        self.access.may_compare()?;
         let (tables, applied, revision) = self.engine.store().digests();
         Ok(Response::new(cluster::digests(applied, revision, &tables)))
     }
 
     async fn check(&self, _: Request<rpc::CheckRequest>) -> Reply<rpc::CheckReply> {
+        self.access.may_maintain()?;
         let store = self.engine.store();
         let report = tokio::task::spawn_blocking(move || store.check())
             .await
@@ -222,6 +247,7 @@ impl rpc::database_server::Database for Server {
     type ExportStream = ReceiverStream<Result<rpc::ExportChunk, Status>>;
 
     async fn export(&self, request: Request<rpc::ExportRequest>) -> Reply<Self::ExportStream> {
+        self.access.may_transfer()?;
         let file = transfer::export(&self.engine.store(), &request.into_inner().tables)?;
         let chunks = file.chunks(CHUNK).map(|data| {
             Ok(rpc::ExportChunk {
@@ -235,6 +261,7 @@ impl rpc::database_server::Database for Server {
         &self,
         request: Request<Streaming<rpc::ImportChunk>>,
     ) -> Reply<rpc::ImportReply> {
+        self.access.may_transfer()?;
         let mut chunks = request.into_inner();
         let mut file = Vec::new();
         while let Some(chunk) = chunks.message().await? {
@@ -256,12 +283,14 @@ impl rpc::database_server::Database for Server {
     }
 
     async fn report(&self, request: Request<rpc::ReportRequest>) -> Reply<rpc::ReportReply> {
+        self.access.may_maintain()?;
         self.engine.take_report(request.into_inner());
         Ok(Response::new(rpc::ReportReply {}))
     }
 
     async fn order(&self, request: Request<rpc::OrderRequest>) -> Reply<rpc::OrderReply> {
         use rpc::order_request::Kind;
+        self.access.may_maintain()?;
         let request = request.into_inner();
         let unavailable = |error: String| Status::from(Error::Unavailable(error));
         let node = self.engine.node();
@@ -309,6 +338,7 @@ impl rpc::database_server::Database for Server {
     }
 
     async fn statistics(&self, _: Request<rpc::StatisticsRequest>) -> Reply<rpc::StatisticsReply> {
+        self.access.may_maintain()?;
         let store = self.engine.store();
         let digests = store.digests().0;
         let tables = crate::tables::ALL.iter().map(|schema| {
@@ -379,13 +409,21 @@ fn rejected(rejection: &Rejection) -> Error {
 }
 
 /// Checks a client's transaction and brings it into the log's form.
-fn to_transaction(operations: Vec<rpc::Operation>) -> Result<store::Transaction, Error> {
+fn to_transaction(
+    access: Access,
+    operations: Vec<rpc::Operation>,
+) -> Result<store::Transaction, Error> {
     use rpc::operation::Action as Asked;
     let mut transaction = store::Transaction::default();
     let mut size = 0;
     for operation in operations {
         let schema = transfer::find(&operation.table)?;
         let asked = operation.action();
+        if asked == Asked::Require {
+            access.may_read(schema)?;
+        } else {
+            access.may_write(schema)?;
+        }
         let mut step = store::Operation {
             table: schema.table.into(),
             version: schema.version,
@@ -435,13 +473,19 @@ fn to_transaction(operations: Vec<rpc::Operation>) -> Result<store::Transaction,
     Ok(transaction)
 }
 
-/// A stored row as the interface gives it.
-pub(crate) fn to_rpc(row: store::Row) -> rpc::Row {
-    rpc::Row {
-        content: row.content,
-        version: row.version,
+/// A stored row as the interface gives it to these callers.
+pub(crate) fn to_rpc(schema: &Schema, access: Access, row: store::Row) -> Result<rpc::Row, Error> {
+    let (content, version) = if access.tells_secrets() || !schema.has_secrets() {
+        (row.content, row.version)
+    } else {
+        let content = schema.without_secrets(&row.content, row.version)?;
+        (content, schema.version)
+    };
+    Ok(rpc::Row {
+        content,
+        version,
         revision: row.revision,
-    }
+    })
 }
 
 fn stream_of<T>(items: Vec<Result<T, Status>>) -> ReceiverStream<Result<T, Status>>

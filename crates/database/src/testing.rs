@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
-use crate::{Database, Error};
+use crate::{Access, Database, Error};
 
 /// A running database whose files vanish with it.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl TestDatabase {
 
     /// A client of the database.
     pub fn client(&self) -> Database {
-        Database::connect(&self.paths().database_socket())
+        Database::open(self.paths(), Access::Administration)
     }
 
     /// The folders that the database runs in; other services can run in them

@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use database::tables::ServiceParameter;
-use database::{Database, Transaction, WatchEvent};
+use database::{Access, Database, Transaction, WatchEvent};
 use service::Paths;
 
 const WRITERS: u64 = 8;
@@ -134,8 +134,7 @@ async fn rounds() {
         .and_then(|text| text.parse().ok());
     let rounds: u64 = asked.unwrap_or(12);
     let root = tempfile::tempdir().unwrap();
-    let socket = Paths::below(root.path()).database_socket();
-    let database = Database::connect(&socket);
+    let database = Database::open(&Paths::below(root.path()), Access::Administration);
     let mut told = vec![Told::default(); WRITERS as usize];
     let mut watch = database.watch::<ServiceParameter>(&["crash"]);
     let mut slowest = Duration::ZERO;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use database::tables::{EndUser, ServiceParameter};
 use database::testing::TestDatabase;
-use database::{Database, Error, Order, Transaction, WatchEvent};
+use database::{Access, Database, Error, Order, Transaction, WatchEvent};
 use service::{Context, Paths};
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ async fn serve(
 )> {
     let context = Context::new("database", Paths::below(folder.path()));
     let mut task = tokio::spawn(database::serve(context.clone()));
-    let database = Database::connect(&context.paths().database_socket());
+    let database = Database::open(context.paths(), Access::Administration);
     loop {
         tokio::select! {
             ended = &mut task => {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use database::{Database, Parameters};
+use database::{Access, Database, Parameters};
 use service::Context;
 
 use crate::files;
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs the monitor.
 pub async fn serve(ctx: Context) -> anyhow::Result<()> {
-    let database = Database::connect(&ctx.paths().database_socket());
+    let database = Database::open(ctx.paths(), Access::Settings);
     let parameters = database.parameters(ctx.id());
     let request = ctx.paths().runtime(ctx.id()).join("journal-keep");
     let heartbeat = ctx.heartbeat("partition");

@@ -4,7 +4,9 @@
 //! An action is a method of [`Operations`] that takes the [`Caller`] and typed
 //! input and gives a typed result. It checks the caller's privilege level,
 //! does the work through two small traits ([`ports`]) that the supervisor and
-//! the database stand behind, and leaves one audit line.
+//! the database stand behind, and leaves one audit line. Here, and nowhere
+//! else, is decided which level an action needs: supervisor and database take
+//! changes only from the service that runs this for administrators.
 
 pub mod action;
 pub mod cluster;
@@ -25,6 +27,8 @@ pub mod users;
 mod import;
 mod live;
 mod operations;
+
+pub use database::Access;
 
 pub use action::{Action, Caller, Level, actions};
 pub use error::{Error, Kind, Result};

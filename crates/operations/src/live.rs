@@ -7,7 +7,7 @@ use database::tables::{
     ApplicationUser, BlockItem, EndUser, OfflineMessage, ProcessNode, RosterItem, ServiceParameter,
     VCard,
 };
-use database::{Database, Revision, Transaction};
+use database::{Access, Database, Revision, Transaction};
 use service::Paths;
 use supervisor::{Activation, Client, View};
 use tonic::Code;
@@ -23,14 +23,15 @@ use crate::users::changed_meanwhile;
 use crate::{Host, Operations};
 
 impl Operations {
-    /// The actions over this node's own supervisor and database. Does not
-    /// wait for them: an action that finds one away says so.
-    pub fn live(paths: Paths) -> Self {
+    /// The actions over this node's own supervisor and database, as far as the
+    /// two admit this process. Does not wait for them: an action that finds
+    /// one away says so.
+    pub fn live(paths: Paths, access: Access) -> Self {
         // A test moves the logs as it moves the other folders.
         let logs = std::env::var_os("SIGNALBOX_LOGS")
             .map_or_else(|| PathBuf::from(LOG_FOLDER), PathBuf::from);
         let supervisor = Client::connect(&paths.supervisor_socket());
-        let database = Database::connect(&paths.database_socket());
+        let database = Database::open(&paths, access);
         Self::new(
             paths,
             Host::default(),
@@ -186,6 +187,7 @@ impl From<database::Error> for Error {
             database::Error::Exists(_) | database::Error::Changed(_) => Kind::Refused,
             database::Error::Unavailable(_) => Kind::Unavailable,
             database::Error::Damaged(_) => Kind::Failed,
+            database::Error::Forbidden(_) => Kind::Forbidden,
         };
         Self::new(kind, error.to_string())
     }

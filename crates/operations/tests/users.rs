@@ -4,13 +4,13 @@ use database::Transaction;
 use database::tables::{BlockItem, OfflineMessage, RosterItem, Subscription, VCard};
 use database::testing::TestDatabase;
 use operations::users::NewUser;
-use operations::{Caller, Level, Operations};
+use operations::{Access, Caller, Level, Operations};
 
 #[tokio::test]
 async fn a_deleted_user_leaves_nothing_behind() {
     let database = TestDatabase::start().await.unwrap();
     let client = database.client();
-    let operations = Operations::live(database.paths().clone());
+    let operations = Operations::live(database.paths().clone(), Access::Administration);
     let admin = Caller {
         user: "admin".into(),
         level: Level::Administer,

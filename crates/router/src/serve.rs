@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use database::tables::{EndUser, RosterItem};
-use database::{Database, Parameters, WatchEvent};
+use database::{Access, Database, Parameters, WatchEvent};
 use ring::rand::{SecureRandom, SystemRandom};
 use service::Context;
 use tokio::sync::mpsc;
@@ -245,7 +245,7 @@ impl Shell {
 pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let node = ctx.node()?;
     let heartbeat = ctx.heartbeat("router");
-    let database = Database::connect(&ctx.paths().database_socket());
+    let database = Database::open(ctx.paths(), Access::Conversation);
     let mut parameters = database.parameters("xmpp-router");
     ctx.status("Waits for the database.");
     loop {

@@ -59,30 +59,45 @@ impl Paths {
         self.runtime(id).join("control.sock")
     }
 
-    /// The database's socket.
-    pub fn database_socket(&self) -> PathBuf {
-        self.runtime("database").join("database.sock")
+    /// A socket that only its callers may open: it takes its group from the
+    /// folder that it has for itself (`tmpfiles.d/signalbox.conf`).
+    fn socket(&self, folder: impl AsRef<Path>) -> PathBuf {
+        self.run.join("sockets").join(folder).join("socket")
+    }
+
+    /// The database's socket for one kind of callers (`database::Access`).
+    pub fn database_socket(&self, access: &str) -> PathBuf {
+        self.socket(Path::new("database").join(access))
     }
 
     /// The supervisor's socket.
     pub fn supervisor_socket(&self) -> PathBuf {
-        self.runtime("supervisor").join("supervisor.sock")
+        self.socket("supervisor")
+    }
+
+    /// The socket of the service that carries out administrators' commands.
+    pub fn administration_socket(&self) -> PathBuf {
+        self.socket("administration")
+    }
+
+    /// The configuration manager's socket.
+    pub fn configuration_socket(&self) -> PathBuf {
+        self.socket("xmpp-config-manager")
     }
 
     /// The authentication service's socket.
     pub fn authentication_socket(&self) -> PathBuf {
-        self.runtime("authentication-service")
-            .join("authentication.sock")
+        self.socket("authentication-service")
     }
 
     /// The router's socket for components (crate `xcp`).
     pub fn router_socket(&self) -> PathBuf {
-        self.runtime("xmpp-router").join("router.sock")
+        self.socket("xmpp-router")
     }
 
     /// The socket of a real-time store, such as `presence-datastore`.
     pub fn datastore_socket(&self, id: &str) -> PathBuf {
-        self.runtime(id).join("datastore.sock")
+        self.socket(id)
     }
 
     /// Ids of the services that have a control socket now.

@@ -8,8 +8,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// Binds a listening socket for the group `signalbox` (mode 0660), in place of
-/// one that a dead process left behind. Makes the folder when it is missing.
+/// Binds a listening socket for its owner and its group (mode 0660), in place
+/// of one that a dead process left behind. Makes the folder when it is missing.
+///
+/// The group is the process's, or that of the folder where the folder has the
+/// set-group-id bit. A service in a user namespace could not give its socket
+/// away to a group of others, so that its folder does.
 pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -21,6 +25,12 @@ pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// Lets everybody connect to a socket: for a service that decides by who its
+/// caller is.
+pub fn open_to_all(path: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
 }
 
 /// Connections of a listener, as `tonic`'s `serve_with_incoming` takes them.

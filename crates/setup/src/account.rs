@@ -39,8 +39,6 @@ pub(crate) fn create(
             "--no-user-group",
             "--gid",
             ADMINISTRATORS,
-            "--groups",
-            "signalbox,signalbox-admin",
             // No names of other accounts inside a user namespace.
             "--key",
             "SUB_UID_COUNT=0",

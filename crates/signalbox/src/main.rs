@@ -39,6 +39,7 @@ where
 /// Runs the service `id`, or says that there is none of that name.
 fn serve(id: &str) -> ExitCode {
     match id {
+        "administration" => run(id, &Threads::One, cli::serve),
         "authentication-service" => run(id, &Threads::PerProcessor, authentication::serve),
         "cluster-manager" => run(id, &Threads::One, cluster::serve),
         "database" => run(id, &Threads::One, database::serve),

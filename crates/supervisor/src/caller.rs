@@ -1,11 +1,15 @@
-//! Who asks, by the kernel's word, and what he may.
+//! Who asks, by the kernel's word, and whether they may change something.
+//!
+//! What an administrator may is decided in one place, `operations`, by the
+//! service that carries out their commands; the supervisor takes changes from
+//! that service, and from root.
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::{Uid, User};
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Extensions, Status};
 
-/// Members of this group administer the node.
-const ADMINISTRATORS: &str = "signalbox-admin";
+/// The user of `signalbox-administration.service`.
+const ADMINISTRATION: &str = "sb-administration";
 
 /// Refuses callers who may not change anything. Everyone who reaches the
 /// socket may look.
@@ -18,27 +22,18 @@ pub(crate) fn may_change(extensions: &Extensions) -> Result<String, Status> {
         .ok()
         .flatten()
         .map_or_else(|| peer.uid().to_string(), |user| user.name);
-    let members = Group::from_name(ADMINISTRATORS).ok().flatten();
-    let members = members.map_or_else(Vec::new, |group| {
-        let mut members = group.mem;
-        if Gid::from_raw(peer.gid()) == group.gid {
-            members.push(user.clone());
-        }
-        members
-    });
-    if allowed(peer.uid(), &user, &members) {
+    if allowed(peer.uid(), &user) {
         Ok(user)
     } else {
         tracing::warn!(%user, "A command of a user who may not give it was refused.");
         Err(Status::permission_denied(format!(
-            "{user} may not change services: that is for administrators, members of \
-             {ADMINISTRATORS}"
+            "{user} may not change services; administrators do it with the command line"
         )))
     }
 }
 
-fn allowed(uid: u32, user: &str, administrators: &[String]) -> bool {
-    uid == 0 || administrators.iter().any(|member| member == user)
+fn allowed(uid: u32, user: &str) -> bool {
+    uid == 0 || user == ADMINISTRATION
 }
 
 #[cfg(test)]
@@ -46,17 +41,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn administrators_and_root_may_and_services_not() {
-        let administrators = ["anna".to_owned()];
+    fn administration_and_root_may_and_nobody_else() {
         for (uid, user, may) in [
             (0, "root", true),
-            (1000, "anna", true),
-            (1001, "otto", false),
+            (989, "sb-administration", true),
+            (1000, "anna", false),
             (990, "sb-web", false),
             (991, "sb-xmpp-router", false),
             (992, "992", false),
         ] {
-            assert_eq!(allowed(uid, user, &administrators), may, "{user}");
+            assert_eq!(allowed(uid, user), may, "{user}");
         }
     }
 }

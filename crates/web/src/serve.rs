@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use operations::Operations;
+use operations::{Access, Operations};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -47,7 +47,7 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY")
         .context("$CREDENTIALS_DIRECTORY is not set; the unit gives it by LoadCredential=")?;
     let tls = tls(Path::new(&credentials))?;
-    let operations = Operations::live(context.paths().clone());
+    let operations = Operations::live(context.paths().clone(), Access::Pages);
     let app = App::new(operations, context.perf())?;
     let application = router(app.clone());
     let redirect = Router::new().fallback(redirect);

@@ -23,7 +23,7 @@ pub type NoticeReply = proto::Notice;
 const PAUSE: Duration = Duration::from_secs(1);
 
 fn client(paths: &Paths) -> ConfigurationClient<Channel> {
-    ConfigurationClient::new(uds::connect(&crate::serve::socket(paths)))
+    ConfigurationClient::new(uds::connect(&paths.configuration_socket()))
 }
 
 /// Keeps the service told what a component runs with, until dropped.

@@ -18,5 +18,5 @@ mod proto {
 
 pub use client::{NoticeReply, Parameter, Report, notices, parameters};
 pub use declared::{DECLARED, Declared, declared};
-pub use serve::{serve, socket};
+pub use serve::serve;
 pub use state::{Notice, State};

@@ -1,27 +1,19 @@
 //! The service: watches the tables, hears the components, raises notices.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use database::tables::{ProcessNode, ServiceParameter};
-use database::{Database, WatchEvent};
-use service::{Alarms, Context, Paths, Severity, uds};
+use database::{Access, Database, WatchEvent};
+use service::{Alarms, Context, Severity, uds};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::declared::{DECLARED, declared};
 use crate::proto;
 use crate::proto::configuration_server::{Configuration, ConfigurationServer};
 use crate::state::{Notice, State};
-
-/// The socket of the service.
-pub fn socket(paths: &Paths) -> PathBuf {
-    paths
-        .runtime("xmpp-config-manager")
-        .join("configuration.sock")
-}
 
 /// Prefix of the alarms that say what must be restarted.
 const ALARM: &str = "RestartNeeded-";
@@ -196,10 +188,10 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             .counter("Cisco XCP Config Manager", "", "RestartNotices"),
     });
     shared.identity(&node.name, &node.domain);
-    let database = Database::connect(&ctx.paths().database_socket());
+    let database = Database::open(ctx.paths(), Access::Settings);
     let mut parameters = database.watch::<ServiceParameter>(&[]);
     let mut nodes = database.watch::<ProcessNode>(&[]);
-    let path = socket(ctx.paths());
+    let path = ctx.paths().configuration_socket();
     let listener =
         uds::listen(&path).with_context(|| format!("cannot listen at {}", path.display()))?;
     let server = tonic::transport::Server::builder()

@@ -25,7 +25,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use database::Database;
+use database::{Access, Database};
 use service::Context;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -51,7 +51,7 @@ const BACKLOG: u32 = 4096;
 pub async fn serve(context: Context) -> anyhow::Result<()> {
     let domain = context.node()?.domain;
     let tls = Tls::load(&credentials()?)?;
-    let database = Database::connect(&context.paths().database_socket());
+    let database = Database::open(context.paths(), Access::Settings);
     let settings = Settings::default();
     let mut own = database.parameters(context.id());
     let mut authentication = database.parameters("authentication-service");

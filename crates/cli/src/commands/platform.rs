@@ -25,7 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |session, arguments| {
             Box::pin(async move {
                 let on = arguments.text("state") == "on";
-                session.preferences.set_pagination(on);
+                session.terminal.set_pagination(on);
                 let value = serde_json::json!({ "pagination": on });
                 let text = format!(
                     "Automatic pagination is turned {}\n",
@@ -48,10 +48,12 @@ pub(super) const COMMANDS: &[Command] = &[
             Box::pin(async move {
                 let zone = arguments.text("zone");
                 session.caller.may(&actions::TIMEZONE_SET)?;
-                session.confirm(&format!(
-                    "The time zone becomes {zone}. Times in logs and answers change at once; \
+                session
+                    .confirm(&format!(
+                        "The time zone becomes {zone}. Times in logs and answers change at once; \
                      restart the node at the next occasion."
-                ))?;
+                    ))
+                    .await?;
                 session
                     .operations
                     .set_timezone(session.caller, zone)
@@ -222,7 +224,9 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |session, _| {
             Box::pin(async move {
                 session.caller.may(&actions::SYSTEM_RESTART)?;
-                session.confirm("The node restarts; everybody on it is signed out.")?;
+                session
+                    .confirm("The node restarts; everybody on it is signed out.")
+                    .await?;
                 session.operations.system_restart(session.caller).await?;
                 let value = serde_json::json!({ "restarting": true });
                 Ok(Reply::new(&value, "The node restarts now.\n"))
@@ -238,7 +242,8 @@ pub(super) const COMMANDS: &[Command] = &[
             Box::pin(async move {
                 session.caller.may(&actions::SYSTEM_SHUTDOWN)?;
                 session
-                    .confirm("The node shuts down and stays off; everybody on it is signed out.")?;
+                    .confirm("The node shuts down and stays off; everybody on it is signed out.")
+                    .await?;
                 session.operations.system_shutdown(session.caller).await?;
                 let value = serde_json::json!({ "shutting_down": true });
                 Ok(Reply::new(&value, "The node shuts down now.\n"))
@@ -249,7 +254,7 @@ pub(super) const COMMANDS: &[Command] = &[
 
 async fn change_network(session: &Session<'_>, change: &NetworkChange, warning: &str) -> Outcome {
     session.caller.may(&actions::NETWORK_SET)?;
-    session.confirm(warning)?;
+    session.confirm(warning).await?;
     session
         .operations
         .set_network(session.caller, change)

@@ -81,9 +81,9 @@ pub(super) const COMMANDS: &[Command] = &[
             Box::pin(async move {
                 let on = arguments.text("state") == "enable";
                 if !on {
-                    session.confirm(
-                        "Services will start although this node's data may be incomplete.",
-                    )?;
+                    session
+                        .confirm("Services will start although this node's data may be incomplete.")
+                        .await?;
                 }
                 let monitor = session
                     .operations

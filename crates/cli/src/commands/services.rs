@@ -201,10 +201,12 @@ async fn activate(session: &Session<'_>, name: &str) -> Outcome {
             ))
             .into());
         }
-        session.confirm(&format!(
-            "{} needs these to be activated too: {names}.",
-            activation.service.compat
-        ))?;
+        session
+            .confirm(&format!(
+                "{} needs these to be activated too: {names}.",
+                activation.service.compat
+            ))
+            .await?;
         activation = operations
             .activate_service(session.caller, name, true, &show)
             .await?;

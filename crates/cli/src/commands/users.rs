@@ -1,8 +1,5 @@
 //! `users …`.
 
-use std::fs::File;
-use std::io::Read;
-
 use operations::users::NewUser;
 use operations::{Error, actions};
 
@@ -64,7 +61,7 @@ pub(super) const COMMANDS: &[Command] = &[
             Box::pin(async move {
                 let new = NewUser {
                     user: arguments.text("user").into(),
-                    password: password(session, arguments)?,
+                    password: password(session, arguments).await?,
                     name: arguments.text("name").into(),
                     mail: arguments.text("mail").into(),
                 };
@@ -81,7 +78,7 @@ pub(super) const COMMANDS: &[Command] = &[
         help: "Give a user a new password, valid at once",
         run: |session, arguments| {
             Box::pin(async move {
-                let password = password(session, arguments)?;
+                let password = password(session, arguments).await?;
                 let name = arguments.text("user");
                 let user = session
                     .operations
@@ -133,7 +130,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 // Before the file is opened: who may not import may not probe
                 // for files either.
                 session.caller.may(&actions::USERS_IMPORT)?;
-                let content = content(session, arguments.text("file"))?;
+                let content = content(session, arguments.text("file")).await?;
                 let replace = arguments.given("replace");
                 let imported = session
                     .operations
@@ -157,47 +154,28 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 /// The password of the command line, or the one typed twice.
-fn password(session: &Session<'_>, arguments: &Arguments) -> Result<String, Failure> {
+async fn password(session: &Session<'_>, arguments: &Arguments) -> Result<String, Failure> {
     if let Some(password) = arguments.optional("password") {
         return Ok(password.to_owned());
     }
     if session.json {
         return Err(Error::invalid("--json needs --password PASSWORD").into());
     }
-    let ask = |prompt| {
-        let typed = session.terminal.ask_secret(prompt);
-        typed.ok_or_else(|| {
-            Failure::from(Error::invalid(
-                "no password was given; use --password PASSWORD",
-            ))
-        })
-    };
-    let first = ask("Password: ")?;
-    if ask("Again: ")? == first {
+    let first = typed(session, "Password: ").await?;
+    if typed(session, "Again: ").await? == first {
         Ok(first)
     } else {
         Err(Error::invalid("the two passwords differ. Type the same one twice").into())
     }
 }
 
+async fn typed(session: &Session<'_>, prompt: &str) -> Result<String, Failure> {
+    let typed = session.terminal.ask_secret(prompt).await;
+    typed.ok_or_else(|| Error::invalid("no password was given; use --password PASSWORD").into())
+}
+
 /// The file, or standard input. What it holds is never repeated in an error.
-fn content(session: &Session<'_>, file: &str) -> Result<Vec<u8>, Failure> {
-    let cannot = |error: std::io::Error| {
-        Failure::from(Error::failed(format!("{file:?} cannot be read: {error}")))
-    };
-    if file == "/dev/stdin" || file == "-" {
-        return session.terminal.rest(FILE_LIMIT).map_err(cannot);
-    }
-    // A pipe would hang the session, a device never end.
-    let plain = std::fs::metadata(file).map_err(cannot)?.is_file();
-    if !plain {
-        return Err(
-            Error::invalid(format!("{file:?} is not a file; give a file or /dev/stdin")).into(),
-        );
-    }
-    let mut content = Vec::new();
-    File::open(file)
-        .and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut content))
-        .map_err(cannot)?;
-    Ok(content)
+async fn content(session: &Session<'_>, file: &str) -> Result<Vec<u8>, Failure> {
+    let content = session.terminal.read(file, FILE_LIMIT).await;
+    content.map_err(|error| Error::failed(format!("{file:?} cannot be read: {error}")).into())
 }

@@ -24,7 +24,7 @@ impl Table for ApplicationUser {
         key: &["user"],
         columns: &[
             Column::text("user", 128),
-            Column::text("password", 512),
+            Column::text("password", 512).secret(),
             Column::new("enabled", Kind::Flag),
             Column::new("roles", Kind::List(64, &Kind::Text(128))),
         ],

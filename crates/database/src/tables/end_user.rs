@@ -63,8 +63,8 @@ impl Table for EndUser {
             Column::text("name", 256),
             Column::text("mail", 320),
             Column::new("enabled", Kind::Flag),
-            Column::new("scram_sha1", SCRAM).optional(),
-            Column::new("scram_sha256", SCRAM).optional(),
+            Column::new("scram_sha1", SCRAM).optional().secret(),
+            Column::new("scram_sha256", SCRAM).optional().secret(),
         ],
         migrations: &[],
     };
