@@ -5,12 +5,27 @@ use std::num::NonZeroU32;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use database::tables::{EndUser, ScramKeys};
-use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use xmpp::sasl::{Hash, InvalidPassword, Keys, prepare_password};
 
 /// Fewest iterations that are taken (RFC 7677).
 pub const FEWEST_ITERATIONS: u32 = 4096;
+
+/// Most iterations that the table of users takes.
+const MOST_ITERATIONS: u32 = 10_000_000;
+
+/// Name of our parameter with the iterations for new passwords.
+pub const ITERATIONS: &str = "ScramIterations";
+
+/// The iterations for new passwords, by the parameter's text: what cannot be
+/// used counts as the nearest that can.
+pub fn iterations(parameter: Option<&str>) -> u32 {
+    parameter
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .and_then(|count| u32::try_from(count.min(MOST_ITERATIONS.into())).ok())
+        .unwrap_or(FEWEST_ITERATIONS)
+        .max(FEWEST_ITERATIONS)
+}
 
 /// Both kinds of keys of one password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,53 +106,18 @@ pub(crate) struct Account {
     pub(crate) enabled: bool,
 }
 
-/// Makes keys for users who do not exist: the same each time they are asked
-/// for, so that asking tells nothing.
-#[derive(Debug)]
-pub(crate) struct Decoys(hmac::Key);
-
-impl Decoys {
-    pub(crate) fn new(secret: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
-    }
-
-    /// What to check a user against.
-    pub(crate) fn account(
-        &self,
-        name: &str,
-        hash: Hash,
-        row: Option<&EndUser>,
-        iterations: NonZeroU32,
-    ) -> Account {
-        // Made in either case, so that both take the same time.
-        let decoy = self.keys(name, hash, iterations);
+impl Account {
+    /// What to check a user against: the keys of the row, or else the decoy,
+    /// which is made in either case, so that both take the same time.
+    pub(crate) fn new(hash: Hash, row: Option<&EndUser>, decoy: Keys) -> Self {
         let stored = row.and_then(|row| match hash {
             Hash::Sha1 => from_row(hash, row.scram_sha1.as_ref()),
             Hash::Sha256 => from_row(hash, row.scram_sha256.as_ref()),
         });
-        Account {
+        Self {
             real: stored.is_some(),
             enabled: row.is_some_and(|row| row.enabled),
             keys: stored.unwrap_or(decoy),
-        }
-    }
-
-    fn keys(&self, name: &str, hash: Hash, iterations: NonZeroU32) -> Keys {
-        let part = |what: &str, length: usize| {
-            let mut context = hmac::Context::with_key(&self.0);
-            for text in [what, name] {
-                context.update(&(text.len() as u64).to_le_bytes());
-                context.update(text.as_bytes());
-            }
-            context.update(&[hash.output_length() as u8]);
-            context.sign().as_ref()[..length].to_vec()
-        };
-        Keys {
-            hash,
-            salt: part("salt", 16),
-            iterations,
-            stored_key: part("stored key", hash.output_length()),
-            server_key: part("server key", hash.output_length()),
         }
     }
 }
@@ -157,12 +137,15 @@ mod tests {
         }
     }
 
+    fn decoy(hash: Hash) -> Keys {
+        Keys::derive(hash, "decoy", b"salt", NonZeroU32::MIN)
+    }
+
     #[test]
     fn derived_keys_verify_their_password_only() {
         let row = user(derive_keys("pencil", 4096).unwrap());
-        let decoys = Decoys::new(b"secret");
         for hash in [Hash::Sha1, Hash::Sha256] {
-            let account = decoys.account("alice", hash, Some(&row), NonZeroU32::MIN);
+            let account = Account::new(hash, Some(&row), decoy(hash));
             assert!(account.real && account.enabled);
             assert!(account.keys.verify("pencil") && !account.keys.verify("Pencil"));
         }
@@ -179,18 +162,18 @@ mod tests {
     }
 
     #[test]
-    fn nobody_looks_like_somebody() {
-        let decoys = Decoys::new(b"secret");
-        let iterations = NonZeroU32::new(4096).unwrap();
-        let ask = |name, hash| decoys.account(name, hash, None, iterations);
-        let one = ask("ghost", Hash::Sha256);
-        assert!(!one.real && !one.enabled);
-        assert_eq!(one.keys, ask("ghost", Hash::Sha256).keys);
-        assert_ne!(one.keys.salt, ask("spirit", Hash::Sha256).keys.salt);
-        assert_ne!(one.keys.salt, ask("ghost", Hash::Sha1).keys.salt);
-        assert_eq!(one.keys.salt.len(), 16);
-        let elsewhere = Decoys::new(b"other").account("ghost", Hash::Sha256, None, iterations);
-        assert_ne!(one.keys.salt, elsewhere.keys.salt);
+    fn the_parameter_counts_as_far_as_it_can_be_used() {
+        for (text, count) in [
+            (None, 4096),
+            (Some("10000"), 10_000),
+            (Some(" 8192 "), 8192),
+            (Some("1"), 4096),
+            (Some("-5"), 4096),
+            (Some("many"), 4096),
+            (Some("99999999999"), MOST_ITERATIONS),
+        ] {
+            assert_eq!(iterations(text), count, "{text:?}");
+        }
     }
 
     #[test]
@@ -200,9 +183,8 @@ mod tests {
             keys.stored_key = "AAAA".into();
         }
         row.scram_sha256 = None;
-        let decoys = Decoys::new(b"secret");
         for hash in [Hash::Sha1, Hash::Sha256] {
-            let account = decoys.account("alice", hash, Some(&row), NonZeroU32::MIN);
+            let account = Account::new(hash, Some(&row), decoy(hash));
             assert!(!account.real);
         }
     }

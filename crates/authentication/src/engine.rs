@@ -8,28 +8,24 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use database::tables::EndUser;
-use database::{Database, Parameters};
+use database::{Database, Parameters, WatchEvent};
 use ring::rand::{SecureRandom, SystemRandom};
 use service::{Counter, Perf};
 use tokio::sync::Semaphore;
 use xmpp::Jid;
 use xmpp::sasl::{ClientFirst, Failure, Hash, Mechanism, Plain, Server, prepare_password};
 
-use crate::accounts::{Account, Decoys, FEWEST_ITERATIONS};
+use crate::accounts::{Account, ITERATIONS, iterations};
 use crate::client::{Begin, Outcome};
+use crate::decoys::Decoys;
 use crate::exchanges::{Exchanges, Stage, Subject};
 use crate::throttle::{Moment, Rules, Throttle};
-
-/// Iterations of SCRAM for new passwords and for users who do not exist, where
-/// the parameter `ScramIterations` does not say otherwise.
-pub const DEFAULT_ITERATIONS: u32 = 4096;
 
 /// PLAIN exchanges that may wait for a processor.
 const PLAIN_QUEUE: usize = 64;
 
 /// Names of our parameters.
 mod parameter {
-    pub(super) const ITERATIONS: &str = "ScramIterations";
     pub(super) const ALLOW_PLAIN: &str = "AllowPlain";
     pub(super) const PAIR: &str = "FailuresPerUserAndAddress";
     pub(super) const ADDRESS: &str = "FailuresPerAddress";
@@ -116,6 +112,11 @@ impl Engine {
                 throttle: Throttle::new(),
             }),
         }
+    }
+
+    /// Learns of a change to users.
+    pub(crate) fn follow(&self, event: WatchEvent<EndUser>) {
+        self.decoys.follow(event);
     }
 
     /// Begins an exchange.
@@ -304,12 +305,10 @@ impl Engine {
     }
 
     fn account(&self, name: &str, hash: Hash, row: Option<&EndUser>) -> Account {
-        let iterations = self
-            .parameters
-            .get(parameter::ITERATIONS, DEFAULT_ITERATIONS)
-            .max(FEWEST_ITERATIONS);
+        let parameter: String = self.parameters.get(ITERATIONS, String::new());
+        let iterations = iterations(Some(&parameter));
         let iterations = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
-        self.decoys.account(name, hash, row, iterations)
+        Account::new(hash, row, self.decoys.keys(name, hash, iterations))
     }
 
     fn nonce(&self) -> Result<String, Failure> {
@@ -374,6 +373,14 @@ impl Engine {
             .check(peer, name, now)
             .map_err(|wait| {
                 self.counters.refused.increment();
+                // The same words whether there is such a user or not.
+                tracing::warn!(
+                    target: "audit",
+                    peer = %peer,
+                    name = ?name,
+                    seconds = wait.as_secs_f32().ceil(),
+                    "A sign-in was refused unchecked: there were too many failures."
+                );
                 Refusal {
                     failure: Failure::TemporaryAuthFailure,
                     delay: wait.min(Duration::from_secs(1)),

@@ -1,12 +1,13 @@
 //! Authentication of XMPP clients: SASL exchanges over stored SCRAM keys, and what slows guessing down.
 //!
-//! The service keeps no user in memory: each exchange reads the user's row, so
+//! The service keeps no keys in memory: each exchange reads the user's row, so
 //! that a change of password is effective with the next one. Other crates use
 //! [`Client`] to have somebody authenticated and [`derive_keys`] to make what
 //! is stored of a password.
 
 mod accounts;
 mod client;
+mod decoys;
 mod engine;
 mod exchanges;
 mod server;
@@ -17,7 +18,11 @@ mod proto {
     tonic::include_proto!("signalbox.authentication");
 }
 
-pub use accounts::{DeriveError, DerivedKeys, FEWEST_ITERATIONS, derive_keys};
+/// Id of the service.
+pub const ID: &str = "authentication-service";
+
+pub use accounts::{
+    DeriveError, DerivedKeys, FEWEST_ITERATIONS, ITERATIONS, derive_keys, iterations,
+};
 pub use client::{Begin, Client, Outcome};
-pub use engine::DEFAULT_ITERATIONS;
 pub use server::serve;

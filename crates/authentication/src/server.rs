@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use database::{Access, Database};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use database::tables::{EndUser, SharedSecret};
+use database::{Access, Database, Transaction};
 use ring::rand::{SecureRandom, SystemRandom};
 use tonic::{Request, Response, Status};
 use xmpp::sasl::ChannelBinding;
@@ -87,17 +90,34 @@ fn step(outcome: Outcome) -> proto::Step {
 /// Runs the service until it is stopped.
 pub async fn serve(context: service::Context) -> anyhow::Result<()> {
     let node = context.node()?;
-    let secret = secret(&context.paths().state(context.id()))?;
     let database = Database::open(context.paths(), Access::Keys);
     let parameters = database.parameters(context.id());
     tokio::select! {
         () = parameters.loaded() => {}
         () = context.stopping() => return Ok(()),
     }
+    let secret = match shared_secret(&database).await {
+        Ok(secret) => secret,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            tracing::warn!(
+                reason,
+                "The cluster's secret for users who do not exist is not to be had; this node answers for them by its own."
+            );
+            own_secret(&context.paths().state(context.id()))?
+        }
+    };
+    let mut users = database.watch::<EndUser>(&[]);
     let engine = Engine::new(database, parameters, &node.domain, &secret, context.perf());
+    // What users have decides what nobody has, from the first answer on.
+    tokio::select! {
+        event = users.next() => engine.follow(event),
+        () = context.stopping() => return Ok(()),
+    }
+    let engine = Arc::new(engine);
     let listener = service::uds::listen(&context.paths().authentication_socket())?;
     let server = tonic::transport::Server::builder()
-        .add_service(AuthenticationServer::new(Face(Arc::new(engine))))
+        .add_service(AuthenticationServer::new(Face(engine.clone())))
         .serve_with_incoming_shutdown(
             service::uds::incoming(listener),
             context.stop_token().clone().cancelled_owned(),
@@ -110,25 +130,58 @@ pub async fn serve(context: service::Context) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             result = &mut server => return Ok(result?),
+            event = users.next() => engine.follow(event),
             _ = beat.tick() => heartbeat.tick(),
         }
     }
 }
 
-/// The secret behind the keys of users who do not exist. Kept over restarts:
-/// their salts must stay what they are, as those of users do.
-fn secret(folder: &Path) -> anyhow::Result<Vec<u8>> {
-    const LENGTH: usize = 32;
+/// Length of the secret behind the keys of users who do not exist.
+const LENGTH: usize = 32;
+/// Name of its row.
+const SECRET: &str = "decoys";
+
+/// The secret behind the keys of users who do not exist, the same on every
+/// node of the cluster. The first node that needs it makes it.
+async fn shared_secret(database: &Database) -> anyhow::Result<Vec<u8>> {
+    let stored = async || {
+        let row = database.get::<SharedSecret>(&[SECRET]).await?;
+        row.map(|row| STANDARD.decode(row.value).context("the row is no base64"))
+            .transpose()
+    };
+    if let Some(secret) = stored().await? {
+        return Ok(secret);
+    }
+    let row = SharedSecret {
+        name: SECRET.into(),
+        value: STANDARD.encode(random()?),
+    };
+    match database.transact(Transaction::new().insert(&row)?).await {
+        // Another node was quicker.
+        Ok(_) | Err(database::Error::Exists(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    stored().await?.context("the row is gone")
+}
+
+fn random() -> anyhow::Result<Vec<u8>> {
+    let mut secret = vec![0; LENGTH];
+    SystemRandom::new()
+        .fill(&mut secret)
+        .map_err(|_| anyhow::anyhow!("the system gave no random bytes"))?;
+    Ok(secret)
+}
+
+/// A secret of this node's own, for when the cluster's cannot be read. Kept
+/// over restarts: the salts must stay what they are, as those of users do.
+fn own_secret(folder: &Path) -> anyhow::Result<Vec<u8>> {
     let path = folder.join("decoy.key");
     if let Ok(secret) = fs::read(&path)
         && secret.len() == LENGTH
     {
         return Ok(secret);
     }
-    let mut secret = vec![0; LENGTH];
-    SystemRandom::new()
-        .fill(&mut secret)
-        .map_err(|_| anyhow::anyhow!("the system gave no random bytes"))?;
+    let secret = random()?;
     let new = folder.join("decoy.key.new");
     fs::create_dir_all(folder)?;
     // A copy that a crash left half written is replaced.

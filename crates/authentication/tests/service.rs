@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use authentication::{Begin, Client, Outcome, derive_keys};
-use database::tables::{EndUser, ServiceParameter};
+use database::tables::{EndUser, ServiceParameter, SharedSecret};
 use database::testing::TestDatabase;
 use database::{Database, Transaction};
 use service::Context;
@@ -258,6 +258,46 @@ async fn who_does_not_exist_looks_like_who_does() {
 }
 
 #[tokio::test]
+async fn every_node_of_a_cluster_answers_alike_for_nobody() {
+    let ghost = async |fixture: &Fixture| {
+        let (_, first) = sasl::Client::begin(Hash::Sha256, "ghost", "p", "n", None).unwrap();
+        match fixture
+            .begin("SCRAM-SHA-256", Some(first.as_bytes()), HERE)
+            .await
+        {
+            Outcome::Challenge { data, .. } => {
+                let text = String::from_utf8(data).unwrap();
+                text.split_once(",s=").unwrap().1.to_owned()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut fixture = Fixture::start().await;
+    let first = ghost(&fixture).await;
+    let database = fixture.database.client();
+    let row = database.get::<SharedSecret>(&["decoys"]).await.unwrap();
+    assert!(row.is_some());
+    // Another node of the cluster has the same database, and no files of this.
+    fixture.context.stop();
+    fixture.task.await.unwrap().unwrap();
+    let paths = fixture.database.paths().clone();
+    let _ = std::fs::remove_dir_all(paths.state(ID));
+    fixture.context = Context::new(ID, paths);
+    fixture.task = tokio::spawn(authentication::serve(fixture.context.clone()));
+    while !fixture.context.is_ready() {
+        assert!(!fixture.task.is_finished());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ghost(&fixture).await, first);
+    assert_eq!(
+        database.get::<SharedSecret>(&["decoys"]).await.unwrap(),
+        row
+    );
+    drop(database);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn guessing_is_slowed_down_and_the_rules_are_hot() {
     let fixture = Fixture::start().await;
     let mut delays = Vec::new();
@@ -299,5 +339,52 @@ async fn guessing_is_slowed_down_and_the_rules_are_hot() {
     };
     let refused = tokio::time::timeout(Duration::from_secs(10), refused).await;
     assert_eq!(refused.unwrap(), Failure::InvalidMechanism);
+    fixture.stop().await;
+}
+
+/// What the service logs, as text.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_refused_unchecked_is_audited_and_tells_nothing() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    // The runtime of this test has one thread, the service's tasks included.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let fixture = Fixture::start().await;
+    for (name, peer) in [("alice", "192.0.2.1"), ("ghost", "192.0.2.2")] {
+        let message = format!("\0{name}\0wrong");
+        for _ in 0..6 {
+            assert!(!success(&fixture.plain(&message, peer).await));
+        }
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = |name: &str, peer: &str| {
+        let name = format!("{name:?}");
+        let found = text
+            .lines()
+            .find(|line| line.contains(" audit: ") && line.contains(&name));
+        let line = found.unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains(peer), "{line}");
+        line.replace(&name, "NAME").replace(peer, "PEER")
+    };
+    assert_eq!(line("alice", "192.0.2.1"), line("ghost", "192.0.2.2"));
     fixture.stop().await;
 }

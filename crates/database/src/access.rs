@@ -21,7 +21,8 @@ pub enum Access {
     /// What conversations need: users without their keys, and what belongs to
     /// them, which is also written.
     Conversation,
-    /// Users with their keys, to check passwords; nothing is written.
+    /// Users with their keys, to check passwords. Written are only secrets
+    /// that the nodes share.
     Keys,
     /// Accounts of the pages with their hashes; nothing is written.
     Pages,
@@ -68,7 +69,7 @@ impl Access {
             || match self {
                 Self::Settings | Self::Maintenance => false,
                 Self::Conversation => table == "end_user" || BELONGINGS.contains(&table),
-                Self::Keys => table == "end_user",
+                Self::Keys => matches!(table, "end_user" | "shared_secret"),
                 Self::Pages => table == "application_user",
                 Self::Administration => true,
             }
@@ -78,7 +79,8 @@ impl Access {
         match self {
             Self::Administration => true,
             Self::Conversation => BELONGINGS.contains(&table),
-            Self::Settings | Self::Maintenance | Self::Keys | Self::Pages => false,
+            Self::Keys => table == "shared_secret",
+            Self::Settings | Self::Maintenance | Self::Pages => false,
         }
     }
 
@@ -147,7 +149,7 @@ mod tests {
                 assert!(reads || !writes, "{access:?} {}", schema.table);
                 let secret = schema.columns.iter().any(|column| column.secret);
                 let checks = match schema.table {
-                    "end_user" => Access::Keys,
+                    "end_user" | "shared_secret" => Access::Keys,
                     _ => Access::Pages,
                 };
                 if secret && reads && access.tells_secrets() {

@@ -139,10 +139,10 @@ impl Fakes {
     }
 }
 
-fn derive(password: &str) -> std::result::Result<(ScramKeys, ScramKeys), String> {
+fn derive(password: &str, iterations: u32) -> std::result::Result<(ScramKeys, ScramKeys), String> {
     let keys = ScramKeys {
         salt: String::new(),
-        iterations: 4096,
+        iterations,
         stored_key: password.len().to_string(),
         server_key: String::new(),
     };

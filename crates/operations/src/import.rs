@@ -175,7 +175,11 @@ fn refusal(bad: &[BadRow], rows: usize) -> Error {
 }
 
 /// Derives keys on every processor; the costly part of an import.
-async fn derive_all(rows: Vec<Row>, derive: DeriveKeys) -> Result<Vec<UserRecord>> {
+async fn derive_all(
+    rows: Vec<Row>,
+    derive: DeriveKeys,
+    iterations: u32,
+) -> Result<Vec<UserRecord>> {
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
     // Small pieces, so that no processor waits long for the last one.
     let size = rows.len().div_ceil(workers * 8).max(1);
@@ -193,7 +197,7 @@ async fn derive_all(rows: Vec<Row>, derive: DeriveKeys) -> Result<Vec<UserRecord
             piece
                 .into_iter()
                 .map(|row| {
-                    row.new.record(derive).map_err(|reason| BadRow {
+                    row.new.record(derive, iterations).map_err(|reason| BadRow {
                         line: row.line,
                         reason,
                     })
@@ -269,7 +273,7 @@ impl Operations {
                     .collect();
                 return Err(refusal(&bad, rows.len()));
             }
-            let records = derive_all(rows, self.derive()).await?;
+            let records = derive_all(rows, self.derive(), self.iterations().await?).await?;
             let changes = records
                 .into_iter()
                 .map(|mut new| match known.remove(&new.user) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use authentication::{FEWEST_ITERATIONS, derive_keys};
+use authentication::derive_keys;
 use database::tables::{
     ApplicationUser, BlockItem, EndUser, OfflineMessage, ProcessNode, RosterItem, ServiceParameter,
     VCard,
@@ -43,8 +43,8 @@ impl Operations {
     }
 }
 
-fn derive(password: &str) -> std::result::Result<(ScramKeys, ScramKeys), String> {
-    let keys = derive_keys(password, FEWEST_ITERATIONS).map_err(|error| error.to_string())?;
+fn derive(password: &str, iterations: u32) -> std::result::Result<(ScramKeys, ScramKeys), String> {
+    let keys = derive_keys(password, iterations).map_err(|error| error.to_string())?;
     Ok((from_row(keys.sha1), from_row(keys.sha256)))
 }
 

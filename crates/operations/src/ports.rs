@@ -287,5 +287,7 @@ pub trait Storage: Send + Sync {
 }
 
 /// Derives the stored keys of a password: SCRAM-SHA-1, then SCRAM-SHA-256.
-/// Costly on purpose; the error says what is wrong with the password.
-pub type DeriveKeys = fn(password: &str) -> std::result::Result<(ScramKeys, ScramKeys), String>;
+/// Costly on purpose, by the number of iterations; the error says what is
+/// wrong with the password.
+pub type DeriveKeys =
+    fn(password: &str, iterations: u32) -> std::result::Result<(ScramKeys, ScramKeys), String>;

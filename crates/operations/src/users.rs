@@ -84,8 +84,12 @@ impl NewUser {
     }
 
     /// The row, with the keys derived from the password. Costly.
-    pub(crate) fn record(&self, derive: DeriveKeys) -> std::result::Result<UserRecord, String> {
-        let (scram_sha1, scram_sha256) = derive(&self.password)?;
+    pub(crate) fn record(
+        &self,
+        derive: DeriveKeys,
+        iterations: u32,
+    ) -> std::result::Result<UserRecord, String> {
+        let (scram_sha1, scram_sha256) = derive(&self.password, iterations)?;
         Ok(UserRecord {
             user: self.user.clone(),
             name: self.name.clone(),
@@ -239,9 +243,20 @@ impl Operations {
         })
     }
 
+    /// How often new passwords are hashed: the authentication service's
+    /// parameter, within what the database takes.
+    pub(crate) async fn iterations(&self) -> Result<u32> {
+        let parameter = self
+            .storage()
+            .parameter(authentication::ID, authentication::ITERATIONS)
+            .await?;
+        Ok(authentication::iterations(parameter.as_deref()))
+    }
+
     async fn derived(&self, new: NewUser) -> Result<UserRecord> {
         let derive = self.derive();
-        tokio::task::spawn_blocking(move || new.record(derive))
+        let iterations = self.iterations().await?;
+        tokio::task::spawn_blocking(move || new.record(derive, iterations))
             .await
             .map_err(|error| Error::failed(format!("the keys were not derived: {error}")))?
             .map_err(Error::invalid)

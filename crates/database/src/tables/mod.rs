@@ -8,6 +8,7 @@ mod offline_message;
 mod process_node;
 mod roster_item;
 mod service_parameter;
+mod shared_secret;
 mod vcard;
 
 pub use application_user::ApplicationUser;
@@ -18,6 +19,7 @@ pub use offline_message::OfflineMessage;
 pub use process_node::ProcessNode;
 pub use roster_item::{RosterItem, Subscription};
 pub use service_parameter::ServiceParameter;
+pub use shared_secret::SharedSecret;
 pub use vcard::VCard;
 
 use crate::{Schema, Table};
@@ -32,6 +34,7 @@ pub const ALL: &[&Schema] = &[
     ProcessNode::SCHEMA,
     RosterItem::SCHEMA,
     ServiceParameter::SCHEMA,
+    SharedSecret::SCHEMA,
     VCard::SCHEMA,
 ];
 
