@@ -247,6 +247,10 @@ fn only_root_reads_keys() {
     let mut case = Case::new();
     case.apply(&example()).unwrap();
     for path in files(&case.folder.path().join("etc/signalbox")) {
+        // The activated services' links point to unit files, which a node has and this folder does not.
+        if path.is_symlink() {
+            continue;
+        }
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         let name = path.file_name().unwrap().to_str().unwrap();
         let secret = ["key.pem", "cluster-secret.toml"].contains(&name);
