@@ -358,6 +358,7 @@ fn each_sensitive_socket_has_a_folder_a_group_and_a_caller() {
             "call-database-administration",
             &["signalbox-administration"][..],
         ),
+        ("call-database-cluster", &["signalbox-cluster-manager"]),
         ("call-database-keys", &["authentication-service"]),
         ("call-database-conversation", &["xmpp-router"]),
         ("call-xmpp-router", &["xmpp-connection-manager"]),

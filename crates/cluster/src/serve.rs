@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use certificates::{Authority, Subject};
-use database::Database;
+use database::{Access, Database};
 use serde::Deserialize;
 use service::Context;
 use tokio::net::TcpListener;
@@ -39,7 +39,7 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
     let folder = Path::new(&folder);
     let materials = materials(folder, &context)?;
     let config = tls::server(&read(folder, "cluster.crt")?, &read(folder, "cluster.key")?)?;
-    let database = Database::connect(&context.paths().database_socket());
+    let database = Database::open(context.paths(), Access::Cluster);
     let listener = peer::listen(PORT)
         .await
         .with_context(|| format!("port {PORT} cannot be listened on"))?;

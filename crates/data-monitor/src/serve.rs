@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use database::{Access, Database, Parameters, Status};
-use service::{Context, Paths, introspect};
+use service::{Context, introspect};
 
 use crate::gate::{ALARMS, Gate, Replication, Settings, SyncAgent};
 

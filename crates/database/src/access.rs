@@ -26,23 +26,28 @@ pub enum Access {
     Keys,
     /// Accounts of the pages with their hashes; nothing is written.
     Pages,
+    /// The nodes of the cluster and the parameters beside them, also written.
+    Cluster,
     /// Everything.
     Administration,
 }
 
 /// Tables that everybody may read.
 const SETTINGS: &[&str] = &["enterprise_parameter", "process_node", "service_parameter"];
+/// Tables that say which nodes there are.
+const MEMBERSHIP: &[&str] = &["enterprise_parameter", "process_node"];
 /// Tables that hold what belongs to users.
 const BELONGINGS: &[&str] = &["block_item", "offline_message", "roster_item", "vcard"];
 
 impl Access {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Settings,
         Self::Maintenance,
         Self::Conversation,
         Self::Keys,
         Self::Pages,
+        Self::Cluster,
         Self::Administration,
     ];
 
@@ -55,6 +60,7 @@ impl Access {
             Self::Conversation => "conversation",
             Self::Keys => "keys",
             Self::Pages => "pages",
+            Self::Cluster => "cluster",
             Self::Administration => "administration",
         }
     }
@@ -67,7 +73,7 @@ impl Access {
     fn reads(self, table: &str) -> bool {
         SETTINGS.contains(&table)
             || match self {
-                Self::Settings | Self::Maintenance => false,
+                Self::Settings | Self::Maintenance | Self::Cluster => false,
                 Self::Conversation => table == "end_user" || BELONGINGS.contains(&table),
                 Self::Keys => matches!(table, "end_user" | "shared_secret"),
                 Self::Pages => table == "application_user",
@@ -79,6 +85,7 @@ impl Access {
         match self {
             Self::Administration => true,
             Self::Conversation => BELONGINGS.contains(&table),
+            Self::Cluster => MEMBERSHIP.contains(&table),
             Self::Keys => table == "shared_secret",
             Self::Settings | Self::Maintenance | Self::Pages => false,
         }
@@ -136,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_table_that_is_named_exists() {
-        for name in SETTINGS.iter().chain(BELONGINGS) {
+        for name in SETTINGS.iter().chain(MEMBERSHIP).chain(BELONGINGS) {
             assert!(ALL.iter().any(|schema| schema.table == *name), "{name}");
         }
     }

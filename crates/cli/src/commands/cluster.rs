@@ -63,10 +63,12 @@ pub(super) const COMMANDS: &[Command] = &[
             Box::pin(async move {
                 let name = arguments.text("hostname");
                 session.caller.may(&actions::CLUSTER_REMOVE)?;
-                session.confirm(&format!(
-                    "Node {name} leaves the cluster: it gets no changes any more and cannot come \
-                     back unless it is added again and set up anew."
-                ))?;
+                session
+                    .confirm(&format!(
+                        "Node {name} leaves the cluster: it gets no changes any more and cannot \
+                         come back unless it is added again and set up anew."
+                    ))
+                    .await?;
                 let node = session
                     .operations
                     .remove_subscriber(session.caller, name)
