@@ -1,10 +1,6 @@
 //! The service on its socket.
 
-use std::fs;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,16 +92,9 @@ pub async fn serve(context: service::Context) -> anyhow::Result<()> {
         () = parameters.loaded() => {}
         () = context.stopping() => return Ok(()),
     }
-    let secret = match shared_secret(&database).await {
-        Ok(secret) => secret,
-        Err(error) => {
-            let reason = format!("{error:#}");
-            tracing::warn!(
-                reason,
-                "The cluster's secret for users who do not exist is not to be had; this node answers for them by its own."
-            );
-            own_secret(&context.paths().state(context.id()))?
-        }
+    let secret = tokio::select! {
+        secret = patient_secret(&context, &database) => secret,
+        () = context.stopping() => return Ok(()),
     };
     let mut users = database.watch::<EndUser>(&[]);
     let engine = Engine::new(database, parameters, &node.domain, &secret, context.perf());
@@ -140,6 +129,30 @@ pub async fn serve(context: service::Context) -> anyhow::Result<()> {
 const LENGTH: usize = 32;
 /// Name of its row.
 const SECRET: &str = "decoys";
+/// Pause before it is asked for again.
+const SECRET_PAUSE: Duration = Duration::from_secs(5);
+
+/// The secret, however long it takes: with another one, those who do not exist
+/// would answer otherwise than before, and so be told from users.
+async fn patient_secret(context: &service::Context, database: &Database) -> Vec<u8> {
+    loop {
+        match shared_secret(database).await {
+            Ok(secret) => return secret,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                tracing::warn!(
+                    reason,
+                    "The cluster's secret for users who do not exist is not to be had; this is tried again."
+                );
+                context.status(
+                    "Waits for the database to give or take the secret for users who do not exist.",
+                );
+                context.extend_timeout(3 * SECRET_PAUSE);
+                tokio::time::sleep(SECRET_PAUSE).await;
+            }
+        }
+    }
+}
 
 /// The secret behind the keys of users who do not exist, the same on every
 /// node of the cluster. The first node that needs it makes it.
@@ -169,33 +182,5 @@ fn random() -> anyhow::Result<Vec<u8>> {
     SystemRandom::new()
         .fill(&mut secret)
         .map_err(|_| anyhow::anyhow!("the system gave no random bytes"))?;
-    Ok(secret)
-}
-
-/// A secret of this node's own, for when the cluster's cannot be read. Kept
-/// over restarts: the salts must stay what they are, as those of users do.
-fn own_secret(folder: &Path) -> anyhow::Result<Vec<u8>> {
-    let path = folder.join("decoy.key");
-    if let Ok(secret) = fs::read(&path)
-        && secret.len() == LENGTH
-    {
-        return Ok(secret);
-    }
-    let secret = random()?;
-    let new = folder.join("decoy.key.new");
-    fs::create_dir_all(folder)?;
-    // A copy that a crash left half written is replaced.
-    let _ = fs::remove_file(&new);
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(&secret)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)
-    };
-    write().with_context(|| format!("{} could not be written", path.display()))?;
     Ok(secret)
 }
