@@ -69,7 +69,10 @@ async fn everybody_reads_settings_and_status_and_few_read_users() -> anyhow::Res
                     ..user()
                 };
                 assert_eq!(found?, Some(hidden.clone()));
-                assert_eq!(database.list::<EndUser>(&[]).await?, [hidden.clone()]);
+                assert_eq!(
+                    database.list::<EndUser>(&[]).await?,
+                    std::slice::from_ref(&hidden)
+                );
                 let mut watch = database.watch::<EndUser>(&[]);
                 assert_eq!(watch.next().await, WatchEvent::Snapshot(vec![hidden]));
             }
