@@ -1,7 +1,10 @@
 //! The answers to the questions of the first boot, as a TOML file.
 
 use std::fmt;
+use std::net::IpAddr;
 
+use certificates::Subject;
+use cluster::Candidate;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use service::Role;
@@ -47,10 +50,26 @@ pub struct Answers {
     pub application_user: Option<Account>,
     /// What the certificates say of the organisation.
     #[serde(default)]
-    pub certificate: CertificateData,
+    pub certificate: Subject,
     /// The mail server for alarms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smtp: Option<Smtp>,
+}
+
+impl Answers {
+    /// What a node with these answers tells the publisher of the cluster that
+    /// it joins. Its address is empty while it has none.
+    pub(crate) fn candidate(&self, address: Option<IpAddr>) -> Candidate {
+        Candidate {
+            name: self.network.hostname.clone(),
+            address: address
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
+            product: self.product.clone(),
+            domain: self.domain.clone(),
+            mtu: self.network.mtu,
+        }
+    }
 }
 
 /// How the node stands in its network.
@@ -87,27 +106,6 @@ pub struct Account {
     pub user: String,
     /// Password.
     pub password: Secret,
-}
-
-/// The subject of the certificates.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CertificateData {
-    /// Organisation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub organization: Option<String>,
-    /// Unit of the organisation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
-    /// City.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub location: Option<String>,
-    /// State or province.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
-    /// Country, two letters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub country: Option<String>,
 }
 
 /// A mail server.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use cluster::{Candidate, JoinError, Secret};
+use cluster::{JoinError, Secret};
 use service::Role;
 
 use crate::answers::Answers;
@@ -176,13 +176,7 @@ impl Run<'_> {
     /// Joins the cluster: its publisher issues the certificates.
     fn join(&mut self) -> anyhow::Result<()> {
         let answers = self.answers;
-        let candidate = Candidate {
-            name: answers.network.hostname.clone(),
-            address: self.address()?.to_string(),
-            product: answers.product.clone(),
-            domain: answers.domain.clone(),
-            mtu: answers.network.mtu,
-        };
+        let candidate = answers.candidate(Some(self.address()?));
         let publisher = answers.publisher.as_deref().unwrap_or_default();
         let mut tries = 0;
         let joined = loop {

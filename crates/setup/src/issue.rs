@@ -7,7 +7,7 @@ use certificates::{Authority, Certificate, Component, Identity, Names, Subject};
 use cluster::Joined;
 use time::OffsetDateTime;
 
-use crate::answers::{CertificateData, Network};
+use crate::answers::Network;
 use crate::file;
 use crate::system::Place;
 
@@ -21,14 +21,18 @@ const SUBJECT: &str = "etc/signalbox/certificates/subject.toml";
 /// Makes the cluster's authority and the first certificates.
 pub(crate) fn create(
     domain: &str,
-    data: &CertificateData,
+    subject: &Subject,
     names: &Names,
     cluster: &str,
     place: &Place,
     now: OffsetDateTime,
 ) -> anyhow::Result<()> {
-    let authority = Authority::create(&authority_name(domain), &subject(data), now)?;
-    file::write(&place.path(SUBJECT), 0o644, &toml::to_string_pretty(data)?)?;
+    let authority = Authority::create(&authority_name(domain), subject, now)?;
+    file::write(
+        &place.path(SUBJECT),
+        0o644,
+        &toml::to_string_pretty(subject)?,
+    )?;
     write(
         place,
         "ca",
@@ -41,13 +45,17 @@ pub(crate) fn create(
         cluster: cluster.into(),
     };
     let all = Component::ALL;
-    components(all, &authority, data, names, &identity, place, now)
+    components(all, &authority, subject, names, &identity, place, now)
 }
 
 /// Keeps what a node that joined a cluster was given. The authority's key
 /// stays with the publisher.
-pub(crate) fn keep(joined: &Joined, data: &CertificateData, place: &Place) -> anyhow::Result<()> {
-    file::write(&place.path(SUBJECT), 0o644, &toml::to_string_pretty(data)?)?;
+pub(crate) fn keep(joined: &Joined, subject: &Subject, place: &Place) -> anyhow::Result<()> {
+    file::write(
+        &place.path(SUBJECT),
+        0o644,
+        &toml::to_string_pretty(subject)?,
+    )?;
     // An earlier set-up that was cut off may have made an authority.
     file::remove(&place.path(AUTHORITY_KEY))?;
     let authority = place.path(FOLDER).join("ca/certificate.pem");
@@ -79,7 +87,7 @@ pub(crate) fn again(
         &read(format!("{FOLDER}/ca/certificate.pem"))?,
         &read(format!("{FOLDER}/ca/key.pem"))?,
     )?;
-    let data = toml::from_str(&read(SUBJECT.into())?)?;
+    let subject = toml::from_str(&read(SUBJECT.into())?)?;
     let own = read(format!("{FOLDER}/cluster/certificate.pem"));
     let known = own
         .ok()
@@ -91,13 +99,13 @@ pub(crate) fn again(
         replica: 1,
         cluster: cluster.into(),
     });
-    components(changed, &authority, &data, names, &identity, place, now)
+    components(changed, &authority, &subject, names, &identity, place, now)
 }
 
 fn components(
     which: impl IntoIterator<Item = Component>,
     authority: &Authority,
-    data: &CertificateData,
+    subject: &Subject,
     names: &Names,
     identity: &Identity,
     place: &Place,
@@ -111,7 +119,7 @@ fn components(
             },
             Component::Tomcat | Component::Xmpp => names,
         };
-        let issued = authority.issue(&subject(data), names, now)?;
+        let issued = authority.issue(subject, names, now)?;
         write(
             place,
             component.name(),
@@ -133,17 +141,6 @@ fn authority_name(domain: &str) -> String {
     let end = " authority";
     let start: String = domain.chars().take(64 - end.len()).collect();
     start + end
-}
-
-fn subject(data: &CertificateData) -> Subject {
-    let data = data.clone();
-    Subject {
-        organization: data.organization,
-        unit: data.unit,
-        location: data.location,
-        state: data.state,
-        country: data.country,
-    }
 }
 
 /// The names that a node's certificates are for.

@@ -19,7 +19,7 @@ mod sources;
 mod system;
 pub mod wizard;
 
-pub use answers::{Account, Answers, CertificateData, DEFAULT_FEATURES, Network, Secret, Smtp};
+pub use answers::{Account, Answers, DEFAULT_FEATURES, Network, Secret, Smtp};
 pub use apply::{Step, apply};
 pub use change::change_network;
 pub use check::{MOST_DNS, MOST_NTP, Problem, check};

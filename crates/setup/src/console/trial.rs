@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cluster::Candidate;
-
 use crate::network;
 use crate::rules::Interface;
 use crate::system::{Node, Place, System, converse, join_address};
@@ -91,15 +89,7 @@ fn on_network(settings: &Network, full_name: &str, place: &Place) -> Vec<Finding
 /// Asks the publisher whether it takes the node.
 fn publisher(answers: &Answers) -> Finding {
     let address = Node.addresses(INTERFACE).into_iter().find(IpAddr::is_ipv4);
-    let candidate = Candidate {
-        name: answers.network.hostname.clone(),
-        address: address
-            .map(|address| address.to_string())
-            .unwrap_or_default(),
-        product: answers.product.clone(),
-        domain: answers.domain.clone(),
-        mtu: answers.network.mtu,
-    };
+    let candidate = answers.candidate(address);
     let publisher = answers.publisher.as_deref().unwrap_or_default();
     let at = join_address(publisher);
     let password = &answers.security_password.0;

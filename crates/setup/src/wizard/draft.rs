@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use certificates::Subject;
 use service::Role;
 
-use crate::answers::{Account, Answers, CertificateData, DEFAULT_FEATURES, Network, Secret, Smtp};
+use crate::answers::{Account, Answers, DEFAULT_FEATURES, Network, Secret, Smtp};
 use crate::check::{MOST_DNS, MOST_NTP, check};
 use crate::machine::Machine;
 use crate::rules;
@@ -99,7 +100,7 @@ impl Draft {
             network: self.network(),
             administrator: account("administrator"),
             application_user: (given && !joins).then_some(application_user),
-            certificate: CertificateData {
+            certificate: Subject {
                 organization: self.some("certificate.organization"),
                 unit: self.some("certificate.unit"),
                 location: self.some("certificate.location"),
