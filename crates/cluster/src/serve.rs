@@ -1,22 +1,19 @@
 //! The cluster manager as a service.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use certificates::{Authority, Subject};
+use certificates::Authority;
 use database::{Access, Database};
-use serde::Deserialize;
 use service::Context;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::rpc::cluster_server::ClusterServer;
-use crate::tls::{self, Visit};
+use crate::tls::{self, Visit, Visitor};
 use crate::{Manager, Materials, Secret};
 
 /// The port that nodes join at.
@@ -81,33 +78,17 @@ pub(crate) fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
 ) -> ReceiverStream<std::io::Result<Visit>> {
-    let (sender, visits) = mpsc::channel(VISITS);
-    let places = Arc::new(Semaphore::new(VISITS));
-    tokio::spawn(async move {
-        // The semaphore is never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
-            let accepted = tokio::select! {
-                () = sender.closed() => return,
-                accepted = listener.accept() => accepted,
+    peer::incoming(listener, VISITS, move |stream, from, place| {
+        let greeted = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
+        async move {
+            let stream = greeted.await.ok()?.ok()?;
+            let visitor = Visitor {
+                from: from.ip(),
+                connection: tls::connection(stream.get_ref().1).ok()?,
             };
-            let Ok((stream, from)) = accepted else {
-                // The system has no more files: others give theirs back.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (acceptor, sender) = (acceptor.clone(), sender.clone());
-            tokio::spawn(async move {
-                let greeted = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
-                if let Ok(Ok(stream)) = greeted.await
-                    && let Ok(visit) = Visit::new(stream, from.ip(), place)
-                {
-                    // The server's end also ends this.
-                    let _ = sender.send(Ok(visit)).await;
-                }
-            });
+            Some(Visit::holding(stream, visitor, place))
         }
-    });
-    ReceiverStream::new(visits)
+    })
 }
 
 fn read(folder: &Path, name: &str) -> anyhow::Result<String> {
@@ -124,27 +105,8 @@ fn materials(folder: &Path, context: &Context) -> anyhow::Result<Materials> {
         node: context.node()?,
         secret,
         authority: Authority::load(&read(folder, "ca.crt")?, &read(folder, "ca.key")?)?,
-        subject: subject(&read(folder, "subject.toml")?)?,
+        subject: toml::from_str(&read(folder, "subject.toml")?)
+            .context("subject.toml is not valid")?,
         mtu: mtu.and_then(|text| text.trim().parse().ok()),
-    })
-}
-
-/// What set-up keeps of the organisation.
-fn subject(text: &str) -> anyhow::Result<Subject> {
-    #[derive(Deserialize)]
-    struct Data {
-        organization: Option<String>,
-        unit: Option<String>,
-        location: Option<String>,
-        state: Option<String>,
-        country: Option<String>,
-    }
-    let data: Data = toml::from_str(text).context("subject.toml is not valid")?;
-    Ok(Subject {
-        organization: data.organization,
-        unit: data.unit,
-        location: data.location,
-        state: data.state,
-        country: data.country,
     })
 }

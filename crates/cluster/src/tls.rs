@@ -3,9 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
@@ -14,11 +12,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
 /// Label of the exporter that stands for a connection (RFC 9266).
 const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
@@ -29,72 +25,15 @@ pub(crate) fn connection<D>(tls: &rustls::ConnectionCommon<D>) -> io::Result<[u8
         .map_err(io::Error::other)
 }
 
-/// A connection of a node that wants to join.
-#[derive(Debug)]
-pub(crate) struct Visit {
-    stream: TlsStream<TcpStream>,
-    visitor: Visitor,
-    _place: OwnedSemaphorePermit,
-}
+/// A connection of a node that wants to join. It has its place for as long as
+/// it lasts.
+pub(crate) type Visit = peer::Connection<TlsStream<TcpStream>, Visitor, Arc<OwnedSemaphorePermit>>;
 
 /// Who is at the other end: an address, and the connection's name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visitor {
     pub(crate) from: IpAddr,
     pub(crate) connection: [u8; 32],
-}
-
-impl Visit {
-    /// A connection that takes a place for as long as it lasts.
-    pub(crate) fn new(
-        stream: TlsStream<TcpStream>,
-        from: IpAddr,
-        place: OwnedSemaphorePermit,
-    ) -> io::Result<Self> {
-        let connection = connection(stream.get_ref().1)?;
-        let visitor = Visitor { from, connection };
-        Ok(Self {
-            stream,
-            visitor,
-            _place: place,
-        })
-    }
-}
-
-impl Connected for Visit {
-    type ConnectInfo = Visitor;
-
-    fn connect_info(&self) -> Visitor {
-        self.visitor
-    }
-}
-
-impl AsyncRead for Visit {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Visit {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 /// The publisher's side, with its own certificate.

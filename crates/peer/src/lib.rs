@@ -8,6 +8,7 @@
 //! was removed may still do is up to the service behind.
 
 mod connect;
+mod connection;
 mod credentials;
 mod listen;
 #[cfg(feature = "testing")]
@@ -15,5 +16,6 @@ pub mod testing;
 
 pub use certificates::Identity;
 pub use connect::channel;
+pub use connection::Connection;
 pub use credentials::{Credentials, Error};
-pub use listen::{Link, Remote, accept, listen};
+pub use listen::{Link, Remote, accept, incoming, listen};

@@ -2,21 +2,17 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use certificates::Certificate;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 
-use crate::Credentials;
+use crate::{Connection, Credentials};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -33,47 +29,7 @@ pub struct Remote {
 }
 
 /// A connection from another node.
-#[derive(Debug)]
-pub struct Link {
-    stream: TlsStream<TcpStream>,
-    remote: Remote,
-}
-
-impl Connected for Link {
-    type ConnectInfo = Remote;
-
-    fn connect_info(&self) -> Remote {
-        self.remote
-    }
-}
-
-impl AsyncRead for Link {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+pub type Link = Connection<TlsStream<TcpStream>, Remote>;
 
 /// Listens on a port of every address of the node.
 pub async fn listen(port: u16) -> io::Result<TcpListener> {
@@ -83,17 +39,21 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(addresses.as_slice()).await
 }
 
-/// The connections of a listener whose other ends are nodes of the cluster, as
-/// `tonic`'s `serve_with_incoming` takes them. Others are refused in the
-/// handshake. Needs a tokio runtime; ends when the stream is dropped.
-pub fn accept(
+/// The connections of a listener that `greet` lets in, as `tonic`'s
+/// `serve_with_incoming` takes them. At most `places` are greeted at a time;
+/// each has its place until it is handed on, or for as long as `greet` keeps
+/// it. Needs a tokio runtime; ends when the stream is dropped.
+pub fn incoming<L, F>(
     listener: TcpListener,
-    credentials: &Credentials,
-) -> ReceiverStream<io::Result<Link>> {
-    let (sender, links) = mpsc::channel(HANDSHAKES);
-    let acceptor = TlsAcceptor::from(credentials.server.clone());
-    let cluster = credentials.identity().cluster.clone();
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    places: usize,
+    greet: impl Fn(TcpStream, SocketAddr, Arc<OwnedSemaphorePermit>) -> F + Send + 'static,
+) -> ReceiverStream<io::Result<L>>
+where
+    L: Send + 'static,
+    F: Future<Output = Option<L>> + Send + 'static,
+{
+    let (sender, links) = mpsc::channel(places);
+    let places = Arc::new(Semaphore::new(places));
     tokio::spawn(async move {
         // The semaphore is never closed.
         while let Ok(place) = places.clone().acquire_owned().await {
@@ -109,22 +69,43 @@ pub fn accept(
                     continue;
                 }
             };
-            let (acceptor, sender, cluster) = (acceptor.clone(), sender.clone(), cluster.clone());
+            let place = Arc::new(place);
+            let greeted = greet(stream, from, place.clone());
+            let sender = sender.clone();
             tokio::spawn(async move {
-                let link = tokio::time::timeout(HANDSHAKE, greet(&acceptor, stream, &cluster));
-                match link.await {
+                if let Some(link) = greeted.await {
                     // The server's end also ends this.
-                    Ok(Ok(link)) => drop(sender.send(Ok(link)).await),
-                    Ok(Err(error)) => {
-                        tracing::info!(%from, %error, "A connection that is no node's was refused.");
-                    }
-                    Err(_) => tracing::info!(%from, "A connection said nothing and was closed."),
+                    let _ = sender.send(Ok(link)).await;
                 }
                 drop(place);
             });
         }
     });
     ReceiverStream::new(links)
+}
+
+/// The connections of a listener whose other ends are nodes of the cluster
+/// (see [`incoming`]). Others are refused in the handshake.
+pub fn accept(
+    listener: TcpListener,
+    credentials: &Credentials,
+) -> ReceiverStream<io::Result<Link>> {
+    let acceptor = TlsAcceptor::from(credentials.server.clone());
+    let cluster = credentials.identity().cluster.clone();
+    incoming(listener, HANDSHAKES, move |stream, from, _| {
+        let (acceptor, cluster) = (acceptor.clone(), cluster.clone());
+        async move {
+            let link = tokio::time::timeout(HANDSHAKE, greet(&acceptor, stream, &cluster));
+            match link.await {
+                Ok(Ok(link)) => return Some(link),
+                Ok(Err(error)) => {
+                    tracing::info!(%from, %error, "A connection that is no node's was refused.");
+                }
+                Err(_) => tracing::info!(%from, "A connection said nothing and was closed."),
+            }
+            None
+        }
+    })
 }
 
 async fn greet(acceptor: &TlsAcceptor, stream: TcpStream, cluster: &str) -> io::Result<Link> {
@@ -139,5 +120,5 @@ async fn greet(acceptor: &TlsAcceptor, stream: TcpStream, cluster: &str) -> io::
     let remote = Remote {
         replica: identity.replica,
     };
-    Ok(Link { stream, remote })
+    Ok(Link::new(stream, remote))
 }

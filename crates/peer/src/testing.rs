@@ -3,58 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::Remote;
+use crate::{Connection, Remote};
 
 /// One end of a connection, with who is at the other.
-#[derive(Debug)]
-pub struct Side {
-    stream: DuplexStream,
-    remote: Remote,
-}
-
-impl Connected for Side {
-    type ConnectInfo = Remote;
-    fn connect_info(&self) -> Remote {
-        self.remote
-    }
-}
-
-impl AsyncRead for Side {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Side {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+pub type Side = Connection<DuplexStream, Remote>;
 
 /// What becomes of a node's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +48,7 @@ impl Wire {
                 let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
                 let (mut left, here) = tokio::io::duplex(64 << 10);
                 let (mut right, there) = tokio::io::duplex(64 << 10);
-                let side = Side {
-                    stream: there,
-                    remote: Remote { replica: from },
-                };
+                let side = Side::new(there, Remote { replica: from });
                 let mut fate = {
                     let doors = wire.doors();
                     let door = doors.get(&to).ok_or_else(refused)?;
