@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Iterator, Protocol
 from . import bench_measure, bench_peers, bench_table, host, lab_node, lab_state
 from .bench_measure import Reading
 from .cli import CARGO_TARGET, REPOSITORY, TARGET, HostError, say
+from .rust import need_cargo
 
 OUTPUT = TARGET / "bench"
 PEERS = ("prosody", "ejabberd")
@@ -232,6 +232,5 @@ def main() -> int:
     one.add_argument("--firmware", choices=["bios", "uefi"], default="bios")
     one.add_argument("--profile", choices=["release", "dev"], default="release", help="how the binary is built; release makes the smallest image, too")
     options = top.parse_args()
-    if shutil.which("cargo") is None:
-        raise HostError("cargo is not installed: https://rustup.rs tells how, or on Debian 13 `apt install rustup && rustup default stable`")
+    need_cargo()
     return options.entry(options)

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -17,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import root
-from .cli import REPOSITORY, TARGET, HostError, quiet, say
+from .cli import REPOSITORY, TARGET, quiet, say
 from .host import need, need_root
+from .rust import need_cargo, numbers
 from .vm_machine import Machine
 
 TESTS = REPOSITORY / "tests"
@@ -26,9 +26,6 @@ CLIENT = TESTS / "clients/node"
 VENV = TARGET / "venv"
 NODE_LEAST = (20, 10)
 """The oldest Node.js that the JavaScript client runs on."""
-
-COMPILER = ["build-essential"]
-"""What crates with C parts need to build."""
 
 ADVISORIES = "github.com"
 """Where cargo-deny gets the list of known vulnerabilities."""
@@ -80,30 +77,6 @@ class Tests:
         for name, passed, seconds in self.results:
             say(f"{'passed' if passed else 'FAILED'}  {seconds:6.1f} s  {name}")
         return 0 if self.results and all(passed for _, passed, _ in self.results) else 1
-
-
-def need_cargo() -> None:
-    """A Rust compiler as new as the workspace asks for, with its checks and the test runner."""
-    wanted = re.search(r'^rust-version = "([\d.]+)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)[1]
-    cargo_bin = Path.home() / ".cargo/bin"
-    if shutil.which("cargo") is None and (cargo_bin / "cargo").exists():
-        os.environ["PATH"] = f"{cargo_bin}:{os.environ['PATH']}"
-    hint = (
-        f"Rust {wanted} or newer is needed, and {{found}}.\n"
-        "On Debian 13: apt install rustup && rustup default stable\n"
-        "On Debian 12: install rustup as https://rustup.rs says, then: rustup default stable"
-    )
-    if shutil.which("cargo") is None:
-        raise HostError(hint.format(found="there is no cargo here"))
-    version = quiet("cargo", "--version").stdout.split()[1]
-    if numbers(version) < numbers(wanted):
-        raise HostError(hint.format(found=f"cargo here is {version}"))
-    need(COMPILER)
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """`1.95.0` as numbers that compare; a suffix like `-nightly` does not count."""
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("-")[0]))
 
 
 def need_tool(name: str) -> None:

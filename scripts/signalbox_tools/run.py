@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 
-from . import checks, lab, lab_answers, lab_node, lab_services, lab_state, root
+from . import lab, lab_answers, lab_node, lab_services, lab_state, root, rust
 from .cli import REPOSITORY, TARGET, say
 from .host import HostError, need_qemu, need_root
 from .vm_machine import acceleration
@@ -97,7 +97,7 @@ def main() -> int:
     options.add_argument("--answers", metavar="FILE", help="answers to the first-boot questions (image/answers.example.toml)")
     given = options.parse_args()
     need_root()
-    checks.need_cargo()
+    rust.need_cargo()
     say("Building …")
     root.build_binary()
     virtual = given.vm or (not given.lab and really_accelerated())
