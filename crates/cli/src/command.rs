@@ -27,6 +27,9 @@ pub enum Kind {
     Flag,
 }
 
+/// The flag of commands that go on until Ctrl-C, which is then no failure.
+pub(crate) const FOLLOW: &str = "follow";
+
 /// An argument of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Argument {

@@ -2,8 +2,9 @@
 
 use operations::{Caller, Operations};
 
+use crate::command::FOLLOW;
 use crate::commands::TREE;
-use crate::reply::{Failure, Outcome};
+use crate::reply::{Failure, Outcome, Reply};
 use crate::session::{Session, Terminal};
 use crate::words::{Line, Word};
 
@@ -61,7 +62,10 @@ pub async fn run(
                 Err(error) => Err(error.into()),
                 Ok(()) => tokio::select! {
                     biased;
-                    () = interrupted => Err(Failure::Interrupted),
+                    () = interrupted => match parsed.arguments.given(FOLLOW) {
+                        true => Ok(Reply::new(&(), "")),
+                        false => Err(Failure::Interrupted),
+                    },
                     outcome = (parsed.command.run)(&session, &parsed.arguments) => outcome,
                 },
             };

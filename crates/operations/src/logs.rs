@@ -22,6 +22,9 @@ use crate::Operations;
 use crate::action::{Caller, actions};
 use crate::error::{Error, Result};
 
+#[path = "follow.rs"]
+mod follow;
+
 /// Folder of the logs on a node.
 pub const LOG_FOLDER: &str = "/var/log/signalbox";
 /// The folder of journal exports.
@@ -83,6 +86,10 @@ fn absent(path: &str) -> Error {
     Error::not_found(format!(
         "there is no log {path:?}. \"file list activelog\" shows those there are"
     ))
+}
+
+fn a_folder() -> Error {
+    Error::invalid("this is a folder. \"file list activelog\" shows what it holds")
 }
 
 fn unreadable(path: &str, error: nix::errno::Errno) -> Error {
@@ -155,9 +162,26 @@ fn entry(name: &str, metadata: &std::fs::Metadata) -> Entry {
 }
 
 fn read(root: &Path, parts: &[&str], path: &str, last: Option<usize>) -> Result<Log> {
-    let mut file = File::from(open_below(root, parts).map_err(|error| unreadable(path, error))?);
-    let broken = |error: std::io::Error| Error::failed(format!("{path:?} cannot be read: {error}"));
-    let metadata = file.metadata().map_err(broken)?;
+    let mut file = open_log(root, parts, path)?;
+    let broken = |error| broken(path, &error);
+    let skipped = file.metadata().map_err(broken)?.len();
+    let skipped = skipped.saturating_sub(READ_LIMIT);
+    file.seek(SeekFrom::Start(skipped)).map_err(broken)?;
+    let mut bytes = Vec::new();
+    file.take(READ_LIMIT)
+        .read_to_end(&mut bytes)
+        .map_err(broken)?;
+    Ok(lines(&bytes, last, skipped > 0))
+}
+
+fn broken(path: &str, error: &std::io::Error) -> Error {
+    Error::failed(format!("{path:?} cannot be read: {error}"))
+}
+
+/// Opens a file of lines below `root`; folders, pipes and devices are none.
+fn open_log(root: &Path, parts: &[&str], path: &str) -> Result<File> {
+    let file = File::from(open_below(root, parts).map_err(|error| unreadable(path, error))?);
+    let metadata = file.metadata().map_err(|error| broken(path, &error))?;
     if metadata.is_dir() {
         return Err(Error::invalid(format!(
             "{path:?} is a folder; \"file list activelog {path}\" shows what it holds"
@@ -166,13 +190,7 @@ fn read(root: &Path, parts: &[&str], path: &str, last: Option<usize>) -> Result<
     if !metadata.is_file() {
         return Err(absent(path));
     }
-    let skipped = metadata.len().saturating_sub(READ_LIMIT);
-    file.seek(SeekFrom::Start(skipped)).map_err(broken)?;
-    let mut bytes = Vec::new();
-    file.take(READ_LIMIT)
-        .read_to_end(&mut bytes)
-        .map_err(broken)?;
-    Ok(lines(&bytes, last, skipped > 0))
+    Ok(file)
 }
 
 fn lines(bytes: &[u8], last: Option<usize>, skipped: bool) -> Log {
@@ -272,11 +290,33 @@ impl Operations {
         let work = async {
             let parts = components(path)?;
             match parts.as_slice() {
-                [] | [JOURNAL] => Err(Error::invalid(
-                    "this is a folder. \"file list activelog\" shows what it holds",
-                )),
+                [] | [JOURNAL] => Err(a_folder()),
                 [JOURNAL, name] => self.journal(name, path, last).await,
                 _ => read(self.log_folder(), &parts, path, last),
+            }
+        };
+        caller.does(&actions::LOG_READ, path, work).await
+    }
+
+    /// Tells the last lines of a log and every line that is written to it, until
+    /// the work is dropped.
+    pub async fn follow(
+        &self,
+        caller: &Caller,
+        path: &str,
+        last: usize,
+        tell: &(dyn Fn(&str) + Sync),
+    ) -> Result<()> {
+        let work = async {
+            let parts = components(path)?;
+            match parts.as_slice() {
+                [] | [JOURNAL] => Err(a_folder()),
+                [JOURNAL, name] => {
+                    let arguments =
+                        journal_arguments(name, Some(last)).ok_or_else(|| absent(path))?;
+                    follow::journal(arguments, tell).await
+                }
+                _ => follow::file(self.log_folder(), &parts, path, last, tell).await,
             }
         };
         caller.does(&actions::LOG_READ, path, work).await

@@ -67,7 +67,7 @@ struct Node {
     fakes: Fakes,
     client: Client,
     paths: Paths,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 fn identified(level: Level, origin: &str) -> Caller {
@@ -101,7 +101,7 @@ fn node(identify: Identify) -> Node {
         fakes,
         client: Client::connect(&paths, "192.0.2.7".into()),
         paths,
-        _folder: folder,
+        folder,
     }
 }
 
@@ -250,6 +250,32 @@ async fn control_c_ends_a_command_that_waits() {
             .iter()
             .any(|one| one == "reboot")
     );
+}
+
+#[tokio::test]
+async fn what_is_followed_ends_by_control_c_and_well() {
+    let node = administrator();
+    let log = node.folder.path().join("logs/monitor.log");
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    std::fs::write(&log, "old\nrecent\n").unwrap();
+    let screen = Screen::default();
+    let grown = async {
+        while !screen.shown().contains("recent") {
+            tokio::task::yield_now().await;
+        }
+        let mut log = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        std::io::Write::write_all(&mut log, b"new\n").unwrap();
+        while !screen.shown().contains("new") {
+            tokio::task::yield_now().await;
+        }
+    };
+    let line = split("file tail activelog monitor.log 1 --follow");
+    assert_eq!(node.client.run(&line, &screen, grown).await, 0);
+    assert_eq!(screen.shown(), "recent\nnew\n[page]");
+    let screen = Screen::default();
+    let line = "file tail activelog monitor.log --follow --json";
+    assert_eq!(node.run(line, &screen).await, 1);
+    assert!(screen.shown().contains("has no end"), "{}", screen.shown());
 }
 
 #[tokio::test]

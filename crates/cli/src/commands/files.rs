@@ -2,7 +2,7 @@
 
 use operations::{Error, actions};
 
-use crate::command::{Argument, Command, Kind};
+use crate::command::{Argument, Command, FOLLOW, Kind};
 use crate::reply::Reply;
 use crate::text;
 
@@ -56,6 +56,11 @@ pub(super) const COMMANDS: &[Command] = &[
         arguments: &[
             PATH,
             Argument::optional("lines", Kind::Text, "Number of lines, else 10"),
+            Argument::optional(
+                FOLLOW,
+                Kind::Flag,
+                "Go on with what is written, until Ctrl-C",
+            ),
         ],
         action: Some(&actions::LOG_READ),
         help: "Show the end of a log",
@@ -73,9 +78,24 @@ pub(super) const COMMANDS: &[Command] = &[
                             ))
                         })?,
                 };
+                let path = arguments.text("path");
+                if arguments.given(FOLLOW) {
+                    if session.json {
+                        return Err(Error::invalid(
+                            "--follow has no end, and a JSON answer is one. Leave one of them away",
+                        )
+                        .into());
+                    }
+                    let tell = |line: &str| session.progress(line);
+                    session
+                        .operations
+                        .follow(session.caller, path, lines, &tell)
+                        .await?;
+                    return Ok(Reply::new(&(), ""));
+                }
                 let log = session
                     .operations
-                    .log(session.caller, arguments.text("path"), Some(lines))
+                    .log(session.caller, path, Some(lines))
                     .await?;
                 Ok(Reply::new(&log, log.lines.join("\n") + "\n"))
             })
