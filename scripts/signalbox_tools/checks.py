@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -66,6 +67,21 @@ class Tests:
                 running.wait()
         self.results.append((name, passed, time.monotonic() - begin))
         return passed
+
+    def suite(self, folder: str, name: str, *options: str, again: bool) -> bool:
+        """Run the pytest suite in a folder. With `again`, the files in which a test failed are run once more, whole, and what
+        passes then is told as such: whole systems on a busy machine fail for reasons that are not the change's."""
+        pytest = [VENV / "bin/pytest", "-o", "cache_dir=" + str(TARGET / "pytest" / folder)]
+        failures = TARGET / "pytest" / folder / "v/cache/lastfailed"
+        failures.unlink(missing_ok=True)
+        if self.step(name, *pytest, folder, *options, folder=TESTS):
+            return True
+        files = sorted({test.partition("::")[0] for test in json.loads(failures.read_text())}) if again and failures.exists() else []
+        if not files or not self.step(f"{name}, once more: {' '.join(files)}", *pytest, *files, *options, folder=TESTS):
+            return False
+        _, _, seconds = self.results.pop(-2)
+        self.results.insert(-1, (f"{name}, but for what passed only the second time", True, seconds))
+        return True
 
     def skip(self, name: str, reason: str) -> None:
         """Say aloud what is not tested, and why."""
@@ -146,27 +162,34 @@ def in_process(tests: Tests) -> None:
     tests.step("in-process tests", "cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--status-level", "fail")
 
 
-def lab(tests: Tests, arguments: list[str]) -> None:
+def no_lab() -> str | None:
+    """Why there can be no lab on this machine, if so."""
+    if os.geteuid() != 0:
+        return "it needs root"
+    namespaces = quiet("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true", check=False)
+    return None if namespaces.returncode == 0 else f"this machine allows no namespaces ({namespaces.stderr.strip()})"
+
+
+def lab(tests: Tests, arguments: list[str], again: bool) -> None:
     """The image's own root, first as it lies there, then booted in namespaces with real clients."""
-    need_root()
     need(["openssh-client"])
     need_clients()
     say("\n== root")
     root.build_binary()
     root.ensure()
-    tests.step("root", VENV / "bin/pytest", "-q", "image", folder=TESTS)
+    tests.suite("image", "root", "-q", again=False)
     try:
-        tests.step("lab", VENV / "bin/pytest", "lab", *arguments, folder=TESTS)
+        tests.suite("lab", "lab", *arguments, again=again)
         if os.environ.get("SIGNALBOX_LAB") != "running":
             # Of the lab that is up already, nobody knows which it is.
-            tests.step("cluster", VENV / "bin/pytest", "cluster", *arguments, folder=TESTS)
+            tests.suite("cluster", "cluster", *arguments, again=again)
     finally:
         if os.environ.get("SIGNALBOX_LAB") != "running":
             # pytest takes its lab down; one that was interrupted or killed may not have come to it.
             quiet(REPOSITORY / "scripts/lab", "down")
 
 
-def machine(tests: Tests, arguments: list[str]) -> None:
+def machine(tests: Tests, arguments: list[str], again: bool) -> None:
     """The disk image in virtual machines."""
     need_root()
     need_clients()
@@ -174,7 +197,7 @@ def machine(tests: Tests, arguments: list[str]) -> None:
     if not tests.step("image, built twice", REPOSITORY / "scripts/build-image", "--unlocked", "--twice"):
         return
     try:
-        tests.step("virtual machine", VENV / "bin/pytest", "vm", *arguments, folder=TESTS)
+        tests.suite("vm", "virtual machine", *arguments, again=again)
     finally:
         for left in TARGET.glob("vm-test-*"):
             Machine(left.name.removeprefix("vm-")).destroy()
@@ -187,6 +210,7 @@ def main() -> int:
     options.add_argument("--lab", action="store_true", help="only the tests in the lab (or with --fast: these, too)")
     options.add_argument("--vm", action="store_true", help="only the tests in virtual machines (or these, too)")
     options.add_argument("--vm-full", action="store_true", help="in virtual machines, more of what is only sampled otherwise")
+    options.add_argument("--again", action="store_true", help="in the lab and in virtual machines, run a file with a failed test once more")
     options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the lab or the virtual machines")
     given = options.parse_args()
     need_cargo()
@@ -200,10 +224,15 @@ def main() -> int:
             os.environ.setdefault("SIGNALBOX_CRASH_ROUNDS", CRASH_ROUNDS)
         if everything or given.fast:
             in_process(tests)
-        if everything or given.lab:
-            lab(tests, given.pytest)
-        if everything or given.vm:
-            machine(tests, [*given.pytest, *(["--vm-full"] if given.vm_full else [])])
+        reason = no_lab() if everything else None
+        if reason:
+            tests.skip("lab and virtual machines", reason)
+        if given.lab or everything and not reason:
+            need_root()
+            lab(tests, given.pytest, given.again)
+        if given.vm or everything and not reason:
+            need_root()
+            machine(tests, [*given.pytest, *(["--vm-full"] if given.vm_full else [])], given.again)
     finally:
         status = tests.summary()
     return status

@@ -14,8 +14,9 @@ SERVES = 1.6
 OTHERS = {
     # Root, and a program that becomes login, for whoever stands before the machine.
     "signalbox-console@.service": 3.9,
-    # Root while nothing listens: it makes accounts, keys and files of the system, and mounts the disk with the answers.
-    "signalbox-setup.service": 2.4,
+    # Root while nothing listens: it makes accounts, keys and files of the system, mounts the disk with the answers, and asks
+    # the publisher of the cluster that the node joins.
+    "signalbox-setup.service": 2.8,
     # Root with one capability, for one small file that the supervisor left.
     "signalbox-network-change.service": 1.4,
     # Root without any.

@@ -43,7 +43,7 @@ def test_a_command_over_ssh(ssh):
     assert ssh("utils service start Nobody").returncode == 1
 
 
-def test_the_session_that_scripts_hold(ssh):
+def test_the_session_that_scripts_hold(ssh, node):
     """A terminal, the prompt `admin:`, pagination off, one command after the other."""
     session = ssh(start=True, options=("-tt",))
     heard = b""
@@ -70,6 +70,14 @@ def test_the_session_that_scripts_hold(ssh):
         command(b"set cli pagination off")
         assert b"Cisco XCP Router[STARTED]" in command(b"utils service list")
         assert b"Active Master Version" in command(b"show version active")
+        session.stdin.write(b"file tail activelog journal/audit.log 1 --follow\n")
+        session.stdin.flush()
+        expect(rb"An administrative action was taken")
+        node.cli("users", "list")
+        expect(rb"An administrative action was taken")
+        session.stdin.write(b"\x03")
+        session.stdin.flush()
+        expect(rb"admin:\s*(\x1b\[[0-9;?]*[a-zA-Z])*$")
         session.stdin.write(b"exit\n")
         session.stdin.flush()
         assert session.wait(20) == 0
