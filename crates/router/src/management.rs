@@ -14,7 +14,7 @@ use crate::stanza::StanzaError;
 /// Unacknowledged stanzas after which an acknowledgement is asked for at once.
 const ASK_AFTER: usize = 16;
 /// Milliseconds for which a resumption waits for what is being stored: more
-/// than a restart of the database takes.
+/// than a restart of the database takes. Then it goes on without.
 const RESUME_WAIT: u64 = 30_000;
 /// Asks for an acknowledgement.
 const ASK: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
@@ -129,19 +129,20 @@ impl Router {
     }
 
     /// What a client sent could not be stored while its resumption waited. It
-    /// is told so instead of being left without an answer; the session stays.
+    /// is told what is handled, and sends the rest again: two clients that
+    /// wrote to each other would otherwise wait for each other while nothing
+    /// can be stored. What comes twice by that has the same id.
     pub(crate) fn resuming_timer(&mut self, key: Key, due: u64) {
-        let resuming = self
+        let Some(management) = self
             .sessions
             .get_mut(key)
             .and_then(|session| session.management.as_mut())
-            .and_then(|management| management.resuming.take_if(|known| known.due == due));
-        if let Some(resuming) = resuming {
-            let error = StreamError::new(
-                Condition::InternalServerError,
-                "What was sent before cannot be stored now; try again later.",
-            );
-            self.end_connection(resuming.connection, error);
+        else {
+            return;
+        };
+        if let Some(resuming) = management.resuming.take_if(|known| known.due == due) {
+            management.received = management.handled();
+            self.resume(key, resuming.connection, resuming.count);
         }
     }
 
@@ -278,11 +279,22 @@ impl Router {
             Ok(done) => {
                 management.asked = None;
                 let more = !management.unacked.is_empty();
+                let moved = !done.is_empty();
+                let stuck = std::mem::replace(&mut management.unmoved, more && !moved);
                 self.set_due(key, None);
-                if more {
+                if moved && more {
                     self.want_ack(key, false);
+                } else if more {
+                    // It answers, and has nothing new: asked again at once, it
+                    // would answer at once, for ever.
+                    let due = self.now.monotonic + self.config.ack_request_ms;
+                    self.set_due(key, Some(due));
                 }
                 self.received(user, done);
+                if stuck && more && !moved {
+                    // Senders wait for this client no longer.
+                    self.keep(key);
+                }
             }
             Err(sent) => self.too_high(connection, count, sent),
         }

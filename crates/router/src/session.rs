@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::event::ConnectionId;
 use crate::slab::Key;
-use crate::unhandled::Unhandled;
+use crate::unhandled::{Unhandled, before};
 use crate::user::Receipt;
 
 /// Something that waits to go out on a congested connection.
@@ -172,6 +172,8 @@ pub(crate) struct Management {
     /// An acknowledgement was asked for and has not come: when the connection
     /// is given up.
     pub(crate) asked: Option<u64>,
+    /// The last acknowledgement covered nothing new though something waited.
+    pub(crate) unmoved: bool,
     /// When a timer is due: to ask, to store what is not acknowledged, to give
     /// the connection up, or to end the session, by the state it is in.
     pub(crate) due: Option<u64>,
@@ -193,9 +195,12 @@ impl Management {
     /// The count to tell the client: everything before the first stanza that
     /// is not handled.
     pub(crate) fn handled(&self) -> u32 {
-        self.unhandled
-            .first()
-            .map_or(self.received, |number| number.wrapping_sub(1))
+        match self.unhandled.first() {
+            // After a resumption that did not wait, some of what was sent
+            // before is not sent again yet.
+            Some(number) if before(number, self.received.wrapping_add(1)) => number.wrapping_sub(1),
+            _ => self.received,
+        }
     }
 
     /// Whether everything up to a count is handled.

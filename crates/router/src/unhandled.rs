@@ -15,7 +15,7 @@ const ROOM: usize = 8;
 pub(crate) struct Unhandled(VecDeque<Receipt>);
 
 /// Whether count `a` comes before `b`; counts wrap (XEP-0198, section 4).
-fn before(a: u32, b: u32) -> bool {
+pub(crate) fn before(a: u32, b: u32) -> bool {
     // Half of all numbers is far more than a client may have under way.
     a != b && b.wrapping_sub(a) < 1 << 31
 }

@@ -13,6 +13,8 @@ use router::Subscription;
 use world::{Database, Got, World};
 
 const NAMES: [&str; 3] = ["alice", "bob", "carol"];
+/// Clients of a person.
+const RESOURCES: [&str; 2] = ["a", "b"];
 
 /// A client that keeps the rules of stream management.
 #[derive(Default)]
@@ -45,16 +47,23 @@ enum Step {
     Wait(u64),
     Database(bool),
     Congest(usize, bool),
+    /// A client changes its priority.
+    Priority(usize, i8),
     /// The router dies; what it wrote last is stored or not.
     Crash(bool),
 }
 
-fn step_or_crash() -> impl Strategy<Value = Step> {
-    prop_oneof![30 => step(), 1 => any::<bool>().prop_map(Step::Crash)]
+fn step_or_crash(clients: usize) -> impl Strategy<Value = Step> {
+    prop_oneof![30 => step(clients), 1 => any::<bool>().prop_map(Step::Crash)]
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let who = || 0..NAMES.len();
+fn step_or_priority(clients: usize) -> impl Strategy<Value = Step> {
+    let priority = (0..clients, -1i8..2).prop_map(|(who, priority)| Step::Priority(who, priority));
+    prop_oneof![15 => step(clients), 1 => priority]
+}
+
+fn step(clients: usize) -> impl Strategy<Value = Step> {
+    let who = move || 0..clients;
     prop_oneof![
         12 => (who(), who(), any::<bool>()).prop_map(|(from, to, bare)| Step::Send { from, to, bare }),
         3 => who().prop_map(Step::Lose),
@@ -70,43 +79,49 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Walk {
     world: World,
+    /// How many clients each person has.
+    each: usize,
     clients: Vec<Client>,
     next: u32,
-    /// For each pair, what was handed to the sender's client to send.
+    /// For each pair of persons, what was handed to a client to send.
     sent: BTreeMap<(usize, usize), Vec<u32>>,
     got: BTreeMap<(usize, usize), Vec<u32>>,
-    /// The router dies in this walk. Clients then send again what was not
-    /// acknowledged, and may get again what they have.
-    crashes: bool,
-}
-
-fn name(who: usize) -> String {
-    format!("{}/a", NAMES[who])
+    /// Clients send again what was not acknowledged to a session that is
+    /// lost, and may get again what they have.
+    again: bool,
 }
 
 impl Walk {
-    fn new(crashes: bool) -> Self {
+    fn new(each: usize, again: bool) -> Self {
         let mut world = World::new();
         for user in NAMES {
             world.users.insert(user.into(), world::Rows::default());
         }
         Self {
             world,
-            clients: NAMES.iter().map(|_| Client::default()).collect(),
+            each,
+            clients: (0..NAMES.len() * each).map(|_| Client::default()).collect(),
             next: 0,
             sent: BTreeMap::new(),
             got: BTreeMap::new(),
-            crashes,
+            again,
         }
+    }
+
+    /// Name of a client.
+    fn name(&self, who: usize) -> String {
+        let resource = RESOURCES[who % self.each];
+        format!("{}/{resource}", NAMES[who / self.each])
     }
 
     /// Takes what every client got.
     fn read(&mut self) {
-        for who in 0..NAMES.len() {
-            if !self.world.clients.contains_key(&name(who)) {
+        for who in 0..self.clients.len() {
+            let name = self.name(who);
+            if !self.world.clients.contains_key(&name) {
                 continue;
             }
-            while let Some(got) = self.world.take(&name(who)) {
+            while let Some(got) = self.world.take(&name) {
                 match got {
                     Got::Closed(_) => self.clients[who].up = false,
                     Got::Element(xml) => self.element(who, &xml),
@@ -117,6 +132,7 @@ impl Walk {
 
     fn element(&mut self, who: usize, xml: &str) {
         let element = xmpp::Element::parse(xml.as_bytes()).unwrap();
+        let name = self.name(who);
         let client = &mut self.clients[who];
         match element.name() {
             "message" | "presence" | "iq" => client.received += 1,
@@ -134,7 +150,7 @@ impl Walk {
                 client.acknowledge(count);
                 // What the server has not handled is sent again.
                 for xml in client.unacked.clone() {
-                    self.world.send(&name(who), &xml);
+                    self.world.send(&name, &xml);
                 }
                 return;
             }
@@ -145,10 +161,8 @@ impl Walk {
             }
             "r" => {
                 let count = client.received;
-                self.world.send(
-                    &name(who),
-                    &format!("<a xmlns='urn:xmpp:sm:3' h='{count}'/>"),
-                );
+                self.world
+                    .send(&name, &format!("<a xmlns='urn:xmpp:sm:3' h='{count}'/>"));
             }
             other => panic!("{other}"),
         }
@@ -160,15 +174,19 @@ impl Walk {
                 .position(|user| from.starts_with(&format!("{user}@")))
                 .unwrap();
             let number = element.attribute("id").unwrap().parse().unwrap();
-            self.got.entry((from, who)).or_default().push(number);
+            self.got
+                .entry((from, who / self.each))
+                .or_default()
+                .push(number);
         }
     }
 
     fn transmit(&mut self, who: usize, xml: String) {
+        let name = self.name(who);
         let client = &mut self.clients[who];
         client.unacked.push(xml.clone());
         if client.up {
-            self.world.send(&name(who), &xml);
+            self.world.send(&name, &xml);
         }
     }
 
@@ -178,7 +196,7 @@ impl Walk {
         if self.clients[who].up {
             return;
         }
-        let name = name(who);
+        let name = self.name(who);
         if self.clients[who].session {
             self.world.authenticate(&name);
             let (id, count) = (
@@ -199,13 +217,16 @@ impl Walk {
         // asks, as people do: who lost a session looks what arrived.
         self.world.send(
             &name,
-            "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
-             <resource>a</resource></bind></iq>",
+            &format!(
+                "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+                 <resource>{}</resource></bind></iq>",
+                RESOURCES[who % self.each]
+            ),
         );
         self.world
             .send(&name, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
         self.world.send(&name, "<presence/>");
-        if self.crashes {
+        if self.again {
             for xml in self.clients[who].unacked.clone() {
                 self.world.send(&name, &xml);
             }
@@ -220,24 +241,29 @@ impl Walk {
             Step::Send { from, to, bare } => {
                 // Only who has a session sends: what a client without one
                 // would keep is its own affair.
-                if from == to || !self.clients[from].up {
+                if from / self.each == to / self.each || !self.clients[from].up {
                     return;
                 }
                 self.next += 1;
                 let number = self.next;
-                let address = if bare { "" } else { "/a" };
+                let address = self.name(to);
+                let (person, _) = address.split_once('/').unwrap();
+                let resource = &address[person.len()..];
+                let resource = if bare { "" } else { resource };
                 let xml = format!(
-                    "<message to='{}@ex{address}' type='chat' id='{number}'><body>x</body></message>",
-                    NAMES[to]
+                    "<message to='{person}@ex{resource}' type='chat' id='{number}'><body>x</body></message>",
                 );
-                self.sent.entry((from, to)).or_default().push(number);
+                self.sent
+                    .entry((from / self.each, to / self.each))
+                    .or_default()
+                    .push(number);
                 self.transmit(from, xml);
             }
             Step::Lose(who) => {
                 self.read();
                 if self.clients[who].up {
                     self.clients[who].up = false;
-                    self.world.closed(&name(who), false);
+                    self.world.closed(&self.name(who), false);
                 }
             }
             Step::Return(who) => self.come(who),
@@ -248,14 +274,15 @@ impl Walk {
                 self.world.database = Database::Up;
                 self.world.settle();
                 if self.clients[who].up {
-                    self.world.send(&name(who), "<r xmlns='urn:xmpp:sm:3'/>");
+                    self.world
+                        .send(&self.name(who), "<r xmlns='urn:xmpp:sm:3'/>");
                     self.read();
                     let count = self.clients[who].received;
                     self.world.send(
-                        &name(who),
+                        &self.name(who),
                         &format!("<a xmlns='urn:xmpp:sm:3' h='{count}'/>"),
                     );
-                    self.world.closed(&name(who), true);
+                    self.world.closed(&self.name(who), true);
                     self.clients[who].up = false;
                     self.clients[who].session = false;
                 }
@@ -270,7 +297,8 @@ impl Walk {
             Step::Ack(who) => {
                 self.read();
                 if self.clients[who].up {
-                    self.world.send(&name(who), "<r xmlns='urn:xmpp:sm:3'/>");
+                    self.world
+                        .send(&self.name(who), "<r xmlns='urn:xmpp:sm:3'/>");
                 }
             }
             Step::Wait(milliseconds) => {
@@ -281,7 +309,7 @@ impl Walk {
                     let told = client.told == client.received;
                     !client.up && (!client.unacked.is_empty() || !told)
                 });
-                if self.crashes || !doubtful {
+                if self.again || !doubtful {
                     // Clients answer meanwhile.
                     let end = self.world.now.monotonic + milliseconds;
                     while !self.world.tick(end) {
@@ -295,6 +323,12 @@ impl Walk {
                     self.world.settle();
                 }
             }
+            Step::Priority(who, priority) => {
+                if self.clients[who].up {
+                    let xml = format!("<presence><priority>{priority}</priority></presence>");
+                    self.transmit(who, xml);
+                }
+            }
             Step::Crash(requests) => {
                 self.read();
                 self.world.crash(requests);
@@ -306,7 +340,7 @@ impl Walk {
                 if !self.clients[who].up {
                     return;
                 }
-                let connection = self.world.clients[&name(who)].number;
+                let connection = self.world.clients[&self.name(who)].number;
                 self.world.frame(if on {
                     xcp::ToRouter::Congested { connection }
                 } else {
@@ -322,13 +356,18 @@ impl Walk {
         self.world.database = Database::Up;
         self.world.settle();
         for _ in 0..4 {
-            for who in 0..NAMES.len() {
+            for who in 0..self.clients.len() {
                 self.read();
                 if self.clients[who].up {
-                    let connection = self.world.clients[&name(who)].number;
+                    let connection = self.world.clients[&self.name(who)].number;
                     self.world.frame(xcp::ToRouter::Relieved { connection });
                 }
                 self.come(who);
+                if self.each > 1 && self.clients[who].up {
+                    // Whose clients all had a negative priority takes now
+                    // what is stored.
+                    self.transmit(who, "<presence/>".into());
+                }
             }
             self.read();
             self.world.wait(2_000);
@@ -352,8 +391,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_message_is_lost_or_comes_twice(steps in proptest::collection::vec(step(), 1..80)) {
-        let mut walk = Walk::new(false);
+    fn no_message_is_lost_or_comes_twice(steps in proptest::collection::vec(step(NAMES.len()), 1..80)) {
+        let mut walk = Walk::new(1, false);
         for who in 0..NAMES.len() {
             walk.come(who);
         }
@@ -370,9 +409,9 @@ proptest! {
 
     #[test]
     fn the_death_of_the_router_loses_nothing_that_it_acknowledged(
-        steps in proptest::collection::vec(step_or_crash(), 1..80),
+        steps in proptest::collection::vec(step_or_crash(NAMES.len()), 1..80),
     ) {
-        let mut walk = Walk::new(true);
+        let mut walk = Walk::new(1, true);
         for who in 0..NAMES.len() {
             walk.come(who);
         }
@@ -389,6 +428,29 @@ proptest! {
             prop_assert_eq!(&got, sent, "{:?}", pair);
         }
     }
+
+    #[test]
+    fn what_several_clients_wait_for_reaches_one_of_them(
+        steps in proptest::collection::vec(step_or_priority(NAMES.len() * RESOURCES.len()), 1..120),
+    ) {
+        let mut walk = Walk::new(RESOURCES.len(), true);
+        for who in 0..walk.clients.len() {
+            walk.come(who);
+        }
+        for step in &steps {
+            walk.step(step);
+        }
+        walk.end();
+        for (pair, sent) in &walk.sent {
+            let got = walk.got.remove(pair).unwrap_or_default();
+            let lost: Vec<_> = sent.iter().filter(|number| !got.contains(number)).collect();
+            prop_assert!(lost.is_empty(), "{:?} lost {:?}", pair, lost);
+        }
+    }
+}
+
+fn name(who: usize) -> String {
+    format!("{}/a", NAMES[who])
 }
 
 #[derive(Clone, Debug)]
