@@ -42,7 +42,6 @@ impl Engine {
     /// Opens the database. Without ways to others it is a cluster of its own.
     pub(crate) async fn open(options: Options, peers: Option<Peers>) -> anyhow::Result<Self> {
         let folder = &options.folder.clone();
-        keep_number(&options)?;
         let node = match &peers {
             Some(peers) => Node::open(options, peers.clone()).await?,
             None => Node::open(options, Alone).await?,
@@ -244,29 +243,4 @@ fn write_report(folder: &Path, recovery: &Recovery) -> anyhow::Result<PathBuf> {
     let report = serde_json::json!({ "time": now.as_secs(), "findings": recovery.findings });
     std::fs::write(&path, format!("{report:#}\n"))?;
     Ok(path)
-}
-
-/// Sets aside what a node with another number in the log left: a node that was
-/// reset begins empty.
-fn keep_number(options: &Options) -> anyhow::Result<()> {
-    let file = options.folder.join("number");
-    let last = match std::fs::read_to_string(&file) {
-        Ok(text) => Some(text.trim().to_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).context(file.display().to_string()),
-    };
-    let own = options.node.to_string();
-    if last.as_ref() == Some(&own) {
-        return Ok(());
-    }
-    if let Some(last) = last {
-        let names = replication::set_aside(&options.folder)?;
-        tracing::warn!(
-            last,
-            own,
-            names,
-            "The node has a new number; it begins empty."
-        );
-    }
-    std::fs::write(&file, own).with_context(|| file.display().to_string())
 }

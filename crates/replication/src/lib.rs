@@ -39,7 +39,7 @@ pub use machine::{Digests, Machine, Replica};
 pub use network::Alone;
 pub use node::{CommitError, Counts, Facts, Node, NodeMember, Options};
 pub use peers::{Line, Peers};
-pub use recovery::{Finding, OpenError, Recovery, set_aside};
+pub use recovery::{Finding, OpenError, Recovery};
 pub use responder::{LARGEST_MESSAGE, Responder};
 pub use rpc::replication_server::ReplicationServer;
 pub use snapshot::{SnapshotFile, Snapshots};

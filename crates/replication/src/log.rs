@@ -20,6 +20,7 @@ const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries")
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 const VOTE: &str = "vote";
+const OWNER: &str = "owner";
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
 
@@ -159,7 +160,7 @@ impl Log {
     /// ends.
     fn learn(&self, problems: &mut Vec<String>) -> Result<(), LogError> {
         let mut known = Known::default();
-        for name in [VOTE, COMMITTED, PURGED] {
+        for name in [VOTE, COMMITTED, PURGED, OWNER] {
             if let Err(LogError::Damaged(problem)) = self.state_bytes(name) {
                 problems.push(problem);
             }
@@ -209,6 +210,19 @@ impl Log {
     /// The vote that was saved last.
     pub fn vote(&self) -> Result<Option<Vote>, LogError> {
         self.state(VOTE)
+    }
+
+    /// The number of the node whose log this is; none before [`Log::claim`].
+    pub fn owner(&self) -> Result<Option<u64>, LogError> {
+        self.state(OWNER)
+    }
+
+    /// Notes the number of the node whose log this is, durably.
+    pub fn claim(&self, node: u64) -> Result<(), LogError> {
+        self.write(&Changes {
+            state: vec![(OWNER, to_json(&node))],
+            ..Changes::default()
+        })
     }
 
     /// The last entry that was dropped, and the last there is.

@@ -85,6 +85,9 @@ pub enum OpenError {
          files in {1} away to begin empty"
     )]
     Hopeless(String, PathBuf),
+    /// The files are another node's.
+    #[error("the files are those of node {0} in the log")]
+    Foreign(u64),
     /// The log.
     #[error("{0}")]
     Log(#[from] LogError),
@@ -118,7 +121,8 @@ enum Found {
 }
 
 /// Opens a node's files, rebuilding what is damaged. A node that follows
-/// another begins empty when nothing is left to rebuild from.
+/// another begins empty when nothing is left to rebuild from; so does one
+/// that was reset, and has another number in the log than its files.
 pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
     match open_there(options) {
         Err(OpenError::Hopeless(problem, _)) if !options.found => {
@@ -128,12 +132,20 @@ pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
             opened.recovery.add(&names, problem, action, false);
             Ok(opened)
         }
+        Err(OpenError::Foreign(other)) => {
+            let names = set_aside(&options.folder)?;
+            let mut opened = open_there(options)?;
+            let problem = format!("it is of node {other}, and this is node {}", options.node);
+            let action = "everything was set aside, and the node began empty";
+            opened.recovery.add(&names, problem, action, options.found);
+            Ok(opened)
+        }
         opened => opened,
     }
 }
 
 /// Gives everything of a node another name; answers what was there.
-pub fn set_aside(folder: &Path) -> std::io::Result<String> {
+fn set_aside(folder: &Path) -> std::io::Result<String> {
     let stamp = stamp();
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -162,6 +174,11 @@ fn open_there(options: &Options) -> Result<Opened, OpenError> {
         recovery: Recovery::default(),
     };
     let log = opening.log()?;
+    if let Found::Sound(log) = &log
+        && let Some(other) = log.owner()?.filter(|owner| *owner != options.node)
+    {
+        return Err(OpenError::Foreign(other));
+    }
     let store = opening.newest_replica()?;
     let (snapshots, damaged) = Snapshots::open(opening.disk.clone())?;
     for (name, problem) in damaged {
@@ -206,6 +223,10 @@ fn open_there(options: &Options) -> Result<Opened, OpenError> {
             opening.rebuild_log(&problem, vote, log, store, &snapshots)?
         }
     };
+    // Last: until then a new log counts as one that nothing was written to.
+    if log.owner()?.is_none() {
+        log.claim(options.node)?;
+    }
     let replica = Replica::new(&opening.folder, opening.cache, opening.limits, store);
     opening.clean_up()?;
     Ok(Opened {

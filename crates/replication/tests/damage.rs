@@ -108,3 +108,29 @@ async fn damage_in_any_one_file_loses_nothing() {
     println!("{tried} damages, {found} of them in bytes that were in use");
     assert!(found > 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_files_of_another_number_are_set_aside_and_told() {
+    let root = tempfile::tempdir().unwrap();
+    sound(root.path()).await;
+    let reset = Options::new(7, root.path().into());
+    let node = Node::open(reset, Alone).await.unwrap();
+    assert!(
+        node.replica().store().applied().index < 10,
+        "it begins anew"
+    );
+    let text = node.recovery().text();
+    assert!(text.contains("of node 1, and this is node 7"), "{text}");
+    assert!(node.recovery().findings[0].loss, "{text}");
+    node.close().await.unwrap();
+    let aside = fs::read_dir(root.path()).unwrap();
+    let aside = aside.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().contains(".damaged-")
+    });
+    assert!(aside.count() >= 3, "log, replica, snapshots");
+    let again = Options::new(7, root.path().into());
+    let node = Node::open(again, Alone).await.unwrap();
+    assert_eq!(node.recovery().findings, []);
+    node.close().await.unwrap();
+}
