@@ -6,6 +6,8 @@ import json
 import re
 
 import pytest
+from node import eventually
+from wire import Wire
 
 SERVICE_LINE = re.compile(r"^(.+?)\[(STARTED|STOPPED)\](.*)$")
 """The pattern that existing parsers use."""
@@ -109,3 +111,40 @@ def test_the_web_answers_with_the_nodes_certificate(node):
     with urllib.request.urlopen(node.entry["web"], context=context, timeout=10) as page:
         assert page.status == 200
         assert "default-src" in page.headers["Content-Security-Policy"]
+
+
+def test_a_parameter_applies_at_once_and_can_be_taken_back(node):
+    def plain_is_offered() -> bool:
+        with Wire(node) as wire:
+            wire.starttls()
+            return "<mechanism>PLAIN</mechanism>" in wire.features
+
+    try:
+        said = node.cli("set", "parameter", "authentication-service", "AllowPlain", "false")
+        assert "applies at once" in said
+        eventually("PLAIN is not offered any more", lambda: not plain_is_offered())
+    finally:
+        node.cli("unset", "parameter", "authentication-service", "AllowPlain")
+    eventually("PLAIN is offered again", plain_is_offered)
+
+
+def test_a_parameter_that_waits_for_a_restart_is_an_alarm_until_then(node):
+    def waiting() -> bool:
+        return any(alarm["id"] == "RestartNeeded-xmpp-connection-manager" for alarm in node.cli_json("alarms", "list")["alarms"])
+
+    try:
+        said = node.cli("set", "parameter", "xmpp-connection-manager", "Threads", "2")
+        assert 'applies after "utils service restart xmpp-connection-manager"' in said
+        eventually("the alarm tells of the restart", waiting)
+        node.cli("utils", "service", "restart", "xmpp-connection-manager")
+        eventually("the alarm is gone", lambda: not waiting())
+    finally:
+        node.cli("unset", "parameter", "xmpp-connection-manager", "Threads")
+        node.cli("utils", "service", "restart", "xmpp-connection-manager")
+        eventually("nothing waits for a restart", lambda: not waiting())
+
+
+def test_a_value_that_cannot_be_is_refused_with_what_can(node):
+    done = node.attempt_cli("set", "parameter", "xmpp-router", "RosterItems", "many")
+    assert done.returncode == 1
+    assert "a whole number from 1 to 10000" in done.stdout + done.stderr

@@ -12,5 +12,8 @@
 mod gate;
 mod serve;
 
+mod settings;
+
 pub use gate::{Gate, Raised, Replication, Settings, Step, SyncAgent};
 pub use serve::serve;
+pub use settings::PARAMETERS;

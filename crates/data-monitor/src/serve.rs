@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use database::{Access, Database, Parameters, Status};
+use database::{Access, Database, Status};
 use service::{Context, introspect};
 
-use crate::gate::{ALARMS, Gate, Replication, Settings, SyncAgent};
+use crate::gate::{ALARMS, Gate, Replication, SyncAgent};
+use crate::settings::settings;
 
 /// The service that judges replication.
 const REPLICATOR: &str = "database-replicator";
@@ -60,16 +61,6 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             () = ctx.stopping() => return Ok(()),
             () = tokio::time::sleep(if open { OPEN } else { WAITING }) => {}
         }
-    }
-}
-
-fn settings(parameters: &Parameters) -> Settings {
-    let default = Settings::default();
-    let limit = parameters.get("Start Time Limit", default.limit.as_secs());
-    Settings {
-        enabled: parameters.get("Replication Sync Monitor", default.enabled),
-        limit: Duration::from_secs(limit),
-        without_publisher: parameters.get("Start Without Publisher", default.without_publisher),
     }
 }
 

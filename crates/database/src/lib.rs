@@ -35,7 +35,7 @@ mod watch;
 pub use access::Access;
 pub use client::{Database, Versioned};
 pub use error::Error;
-pub use parameters::{Parameter, Parameters};
+pub use parameters::{PARAMETERS, Parameter, Parameters};
 pub use schema::{Column, Encoded, Invalid, Kind, Migration, Schema};
 pub use serve::serve;
 pub use status::{

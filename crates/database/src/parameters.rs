@@ -4,12 +4,35 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use parameter::{Definition, Values as Allowed};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 
 use crate::tables::{EnterpriseParameter, ServiceParameter};
 use crate::{Database, Table, WatchEvent};
+
+/// The parameters of the database's own services, each with its service.
+pub const PARAMETERS: [(&str, Definition); 2] = [
+    (
+        "database-replicator",
+        Definition::new(
+            "CheckInterval",
+            "900",
+            Allowed::Number(10, 86_400, "s"),
+            "Time between two checks of all rows.",
+        ),
+    ),
+    (
+        "database-layer-monitor",
+        Definition::new(
+            "MaintenanceTime",
+            "2",
+            Allowed::Number(0, 23, "hour"),
+            "Hour of the night at which maintenance runs, in the node's own time.",
+        ),
+    ),
+];
 
 /// A type that a parameter's text can be read as.
 pub trait Parameter: FromStr + Send {}

@@ -8,7 +8,9 @@
 
 mod files;
 mod serve;
+mod settings;
 mod watcher;
 
 pub use serve::serve;
+pub use settings::{PARAMETERS, check};
 pub use watcher::{Log, Marks, Owner, Purge, Raised, Step, Usage, Watcher};

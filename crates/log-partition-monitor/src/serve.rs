@@ -8,6 +8,7 @@ use database::{Access, Database, Parameters};
 use service::Context;
 
 use crate::files;
+use crate::settings::wanted;
 use crate::watcher::{ALARMS, Marks, Watcher};
 
 const LOGS: &str = "/var/log";
@@ -78,11 +79,7 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
 /// as a whole, and told once.
 fn marks(parameters: &Parameters, refused: &mut Option<Marks>) -> Marks {
     let default = Marks::default();
-    let wanted = Marks {
-        low: parameters.get("Low Water Mark", default.low),
-        high: parameters.get("High Water Mark", default.high),
-        free: parameters.get("Low Available Disk Space", default.free),
-    };
+    let wanted = wanted(|name, default| parameters.get(name, default));
     match wanted.check() {
         Ok(marks) => {
             *refused = None;

@@ -201,6 +201,10 @@ actions! {
     LOG_LIST = "log.list", Look;
     /// Read a log.
     LOG_READ = "log.read", Operate;
+    /// See the parameters of services.
+    PARAMETERS_SHOW = "parameters.show", Look;
+    /// Change a parameter of a service.
+    PARAMETERS_SET = "parameters.set", Administer;
     /// See the nodes of the cluster.
     CLUSTER_SHOW = "cluster.show", Look;
     /// Add a node to the cluster.

@@ -239,10 +239,13 @@ impl Storage for Fakes {
         Ok(world.parameters.get(&key).cloned())
     }
 
-    async fn set_parameter(&self, service: &str, name: &str, value: &str) -> Result<()> {
-        let mut world = self.ask(format!("set {service} {name} {value}"))?;
+    async fn set_parameter(&self, service: &str, name: &str, value: Option<&str>) -> Result<()> {
+        let mut world = self.ask(format!("set {service} {name} {}", value.unwrap_or("back")))?;
         let key = (service.to_owned(), name.to_owned());
-        world.parameters.insert(key, value.into());
+        match value {
+            Some(value) => world.parameters.insert(key, value.into()),
+            None => world.parameters.remove(&key),
+        };
         Ok(())
     }
 

@@ -17,6 +17,7 @@ pub mod host;
 pub mod logs;
 pub mod monitoring;
 pub mod network;
+pub mod parameters;
 pub mod ports;
 pub mod replication;
 pub mod services;

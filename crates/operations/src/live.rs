@@ -307,13 +307,16 @@ impl Storage for Store {
         Ok(row.map(|row| row.value))
     }
 
-    async fn set_parameter(&self, service: &str, name: &str, value: &str) -> Result<()> {
-        let row = ServiceParameter {
-            service: service.into(),
-            name: name.into(),
-            value: value.into(),
+    async fn set_parameter(&self, service: &str, name: &str, value: Option<&str>) -> Result<()> {
+        let change = match value {
+            Some(value) => Transaction::new().put(&ServiceParameter {
+                service: service.into(),
+                name: name.into(),
+                value: value.into(),
+            })?,
+            None => Transaction::new().delete::<ServiceParameter>(&[service, name]),
         };
-        self.0.transact(Transaction::new().put(&row)?).await?;
+        self.0.transact(change).await?;
         Ok(())
     }
 

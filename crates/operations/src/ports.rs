@@ -274,8 +274,8 @@ pub trait Storage: Send + Sync {
     async fn application_user(&self, name: &str) -> Result<Option<String>>;
     /// A parameter of a service; none while it has its default.
     async fn parameter(&self, service: &str, name: &str) -> Result<Option<String>>;
-    /// Sets a parameter of a service.
-    async fn set_parameter(&self, service: &str, name: &str, value: &str) -> Result<()>;
+    /// Sets a parameter of a service; without a value it has its default again.
+    async fn set_parameter(&self, service: &str, name: &str, value: Option<&str>) -> Result<()>;
     /// The nodes of the cluster.
     async fn nodes(&self) -> Result<Vec<NodeRecord>>;
     /// Adds a node; fails if there is one of the name.

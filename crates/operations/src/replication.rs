@@ -132,7 +132,7 @@ impl Operations {
         let value = if enabled { "true" } else { "false" };
         let work = async {
             self.storage()
-                .set_parameter(MONITOR.0, MONITOR.1, value)
+                .set_parameter(MONITOR.0, MONITOR.1, Some(value))
                 .await?;
             Ok(Monitor { enabled })
         };

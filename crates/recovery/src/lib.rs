@@ -45,9 +45,7 @@ pub use machine::Machine;
 pub use memory::Memory;
 pub use message::{Keepalive, MessageError, VERSION};
 pub use ownership::{Epoch, Node, Ownership};
-pub use parameters::{
-    AUTOMATIC_FALLBACK_AFTER, DEFINITIONS, Definition, Invalid, Parameters, Scope, Values,
-};
+pub use parameters::{AUTOMATIC_FALLBACK_AFTER, DEFINITIONS, Invalid, Parameters};
 pub use state::{Reason, Standing, State};
 pub use table::{Half, ROWS, Row, exact, explain};
 pub use witness::Witness;

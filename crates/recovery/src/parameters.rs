@@ -3,44 +3,10 @@
 
 use std::time::Duration;
 
+use parameter::{Definition, Values};
+
 /// A healthy home node waits for so long until users fall back by themselves.
 pub const AUTOMATIC_FALLBACK_AFTER: Duration = Duration::from_secs(30 * 60);
-
-/// Where a parameter holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The same on every node.
-    Cluster,
-    /// Set on each node.
-    Node,
-}
-
-/// What a parameter's text may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Values {
-    /// A whole number from the first to the second, with its unit.
-    Number(u64, u64, &'static str),
-    /// `true` or `false`.
-    Flag,
-    /// One of these words.
-    Word(&'static [&'static str]),
-}
-
-/// A parameter: what an administrator sees of it. Names, defaults and scopes
-/// are the seed's; it has no ranges, those are ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Definition {
-    /// Its name, under which the database keeps it.
-    pub name: &'static str,
-    /// Where it holds.
-    pub scope: Scope,
-    /// Its default, as text.
-    pub default: &'static str,
-    /// What it may be.
-    pub values: Values,
-    /// What it does.
-    pub help: &'static str,
-}
 
 const SERVICE_PORT: &str = "Service Port";
 const ADMIN_PORT: &str = "Admin RPC Port";
@@ -54,112 +20,87 @@ const AUTHENTICATION: &str = "Enable monitoring of XCP Authentication Service";
 const LOWER: &str = "Client Re-Login Lower Limit";
 const UPPER: &str = "Client Re-Login Upper Limit";
 
-const fn cluster(
-    name: &'static str,
-    default: &'static str,
-    values: Values,
-    help: &'static str,
-) -> Definition {
-    Definition {
-        name,
-        scope: Scope::Cluster,
-        default,
-        values,
-        help,
-    }
-}
-
-/// Every parameter, in the order in which they are shown.
+/// Every parameter, in the order in which they are shown. Names, defaults and
+/// scopes are the seed's; it has no ranges, those are ours.
 pub const DEFINITIONS: [Definition; 11] = [
-    cluster(
+    Definition::new(
         SERVICE_PORT,
         "22001",
         Values::Number(1024, 65535, "port"),
         "TCP port on which a recovery manager is reached by its peer.",
     ),
-    cluster(
+    Definition::new(
         ADMIN_PORT,
         "20075",
         Values::Number(1024, 65535, "port"),
         "TCP port on which it takes administrators' requests.",
     ),
-    cluster(
+    Definition::new(
         SERVICE_DELAY,
         "90",
         Values::Number(1, 3600, "s"),
         "A critical service may be down for so long before its node fails over.",
     ),
-    cluster(
+    Definition::new(
         FALLBACK,
         "false",
         Values::Flag,
         "Whether users go home by themselves once their node has been healthy for 30 minutes.",
     ),
-    cluster(
+    Definition::new(
         PROFILE,
         "standard",
         Values::Word(&["standard", "fast"]),
         "\"fast\" sends a keepalive each second and gives a peer up after 3 s of silence, whatever \
          interval and timeout say.",
     ),
-    cluster(
+    Definition::new(
         INITIAL,
         "120",
         Values::Number(3, 3600, "s"),
         "A peer may be silent for so long while this node starts before its users are taken over.",
     ),
-    cluster(
+    Definition::new(
         TIMEOUT,
         "60",
         Values::Number(3, 3600, "s"),
         "A peer may be silent for so long before its users are taken over.",
     ),
-    cluster(
+    Definition::new(
         INTERVAL,
         "15",
         Values::Number(1, 600, "s"),
         "Time between two keepalives.",
     ),
-    cluster(
+    Definition::new(
         AUTHENTICATION,
         "false",
         Values::Flag,
         "Whether the authentication service counts as critical.",
     ),
-    Definition {
-        scope: Scope::Node,
-        ..cluster(
-            LOWER,
-            "120",
-            Values::Number(0, 86400, "s"),
-            "The shortest time that a client waits before it signs in here again, or opens its \
-             inactive connection.",
-        )
-    },
-    Definition {
-        scope: Scope::Node,
-        ..cluster(
-            UPPER,
-            "537",
-            Values::Number(0, 86400, "s"),
-            "The longest such time.",
-        )
-    },
+    Definition::new(
+        LOWER,
+        "120",
+        Values::Number(0, 86400, "s"),
+        "The shortest time that a client waits before it signs in here again, or opens its \
+         inactive connection.",
+    )
+    .on_each_node(),
+    Definition::new(
+        UPPER,
+        "537",
+        Values::Number(0, 86400, "s"),
+        "The longest such time.",
+    )
+    .on_each_node(),
 ];
 
 /// A value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// One value alone is wrong.
-    #[error("{name} is {value:?}; it must be {expected}")]
-    Value {
-        /// The parameter.
-        name: &'static str,
-        /// What it was set to.
-        value: String,
-        /// What it may be.
-        expected: String,
-    },
+    #[error(transparent)]
+    Value(#[from] parameter::Invalid),
     /// Two values do not go together.
     #[error("{0}")]
     Together(String),
@@ -237,7 +178,8 @@ impl Parameters {
             let definition = DEFINITIONS.iter().find(|one| one.name == name);
             let definition = definition.unwrap_or_else(|| unreachable!("{name} is not defined"));
             let value = get(name).unwrap_or_else(|| definition.default.into());
-            definition.check(&value).map(|()| value)
+            definition.check(&value)?;
+            Ok::<_, Invalid>(value)
         };
         let number = |name| text(name).map(|value| value.parse::<u64>().unwrap_or_default());
         let seconds = |name| number(name).map(Duration::from_secs);
@@ -302,33 +244,6 @@ impl Parameters {
     }
 }
 
-impl Definition {
-    /// Whether a text may be its value.
-    pub fn check(&self, value: &str) -> Result<(), Invalid> {
-        let (fits, expected) = match self.values {
-            Values::Number(low, high, unit) => (
-                value
-                    .parse()
-                    .is_ok_and(|number| (low..=high).contains(&number)),
-                format!("a whole number from {low} to {high} ({unit})"),
-            ),
-            Values::Flag => (
-                matches!(value, "true" | "false"),
-                "\"true\" or \"false\"".into(),
-            ),
-            Values::Word(words) => (words.contains(&value), words.join(" or ")),
-        };
-        match fits {
-            true => Ok(()),
-            false => Err(Invalid::Value {
-                name: self.name,
-                value: value.into(),
-                expected,
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,7 +275,9 @@ mod tests {
             relogin_upper: seconds(537),
         };
         assert_eq!(Parameters::default(), expected);
-        let of_node = DEFINITIONS.iter().filter(|one| one.scope == Scope::Node);
+        let of_node = DEFINITIONS
+            .iter()
+            .filter(|one| one.scope == parameter::Scope::Node);
         let names: Vec<_> = of_node.map(|one| one.name).collect();
         assert_eq!(names, [LOWER, UPPER]);
     }
@@ -407,7 +324,7 @@ mod tests {
         for (name, value, expected) in [
             (SERVICE_PORT, "80", "from 1024 to 65535"),
             (SERVICE_DELAY, "soon", "a whole number from 1 to 3600 (s)"),
-            (FALLBACK, "yes", "\"true\" or \"false\""),
+            (FALLBACK, "yes", "true or false"),
             (PROFILE, "slow", "standard or fast"),
             (ADMIN_PORT, "22001", "choose two"),
             (INITIAL, "59", "initialization"),

@@ -64,8 +64,12 @@ impl Shared {
     fn identity(&self, name: &str, domain: &str) {
         let mut state = self.state();
         for known in DECLARED.iter().filter(|known| known.is_identity()) {
-            let value = if known.name == "node" { name } else { domain };
-            state.set(known.service, known.name, Some(value));
+            let value = if known.definition.name == "node" {
+                name
+            } else {
+                domain
+            };
+            state.set(known.service, known.definition.name, Some(value));
         }
     }
 
@@ -77,7 +81,7 @@ impl Shared {
         let service = &row.service;
         let name = &row.name;
         match declared(service, name) {
-            Some(known) if known.restart => {
+            Some(known) if known.applies_by_restart() => {
                 tracing::info!(
                     service,
                     name,
@@ -129,12 +133,12 @@ impl Configuration for Server {
             let value = state.value(known);
             proto::Parameter {
                 service: known.service.into(),
-                name: known.name.into(),
-                meaning: known.meaning.into(),
+                name: known.definition.name.into(),
+                meaning: known.definition.help.into(),
                 value: value.into(),
-                default: known.default.into(),
+                default: known.definition.default.into(),
                 is_set: state.is_set(known),
-                restart: known.restart,
+                restart: known.applies_by_restart(),
                 running: state
                     .running(known)
                     .filter(|running| *running != value)

@@ -60,13 +60,13 @@ impl State {
             .iter()
             .filter(|known| known.is_identity())
             .filter_map(|known| {
-                let value = self.set.get(known.service)?.get(known.name)?;
+                let value = self.set.get(known.service)?.get(known.definition.name)?;
                 Some((known, value.clone()))
             })
             .collect();
         self.set.clear();
         for (known, value) in identity {
-            self.set(known.service, known.name, Some(&value));
+            self.set(known.service, known.definition.name, Some(&value));
         }
         for (service, name, value) in settings {
             self.set(&service, &name, Some(&value));
@@ -87,22 +87,22 @@ impl State {
     pub fn value(&self, parameter: &Declared) -> &str {
         self.set
             .get(parameter.service)
-            .and_then(|values| values.get(parameter.name))
-            .map_or(parameter.default, String::as_str)
+            .and_then(|values| values.get(parameter.definition.name))
+            .map_or(parameter.definition.default, String::as_str)
     }
 
     /// Whether a parameter is set.
     pub fn is_set(&self, parameter: &Declared) -> bool {
         self.set
             .get(parameter.service)
-            .is_some_and(|values| values.contains_key(parameter.name))
+            .is_some_and(|values| values.contains_key(parameter.definition.name))
     }
 
     /// What a component runs with, if it told.
     pub fn running(&self, parameter: &Declared) -> Option<&str> {
         self.running
             .get(parameter.service)?
-            .get(parameter.name)
+            .get(parameter.definition.name)
             .map(String::as_str)
     }
 
@@ -112,7 +112,8 @@ impl State {
         let mut pending: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (component, values) in &self.running {
             for (name, value) in values {
-                let Some(parameter) = declared(component, name).filter(|known| known.restart)
+                let Some(parameter) =
+                    declared(component, name).filter(|known| known.applies_by_restart())
                 else {
                     continue;
                 };
@@ -210,11 +211,12 @@ mod tests {
     #[test]
     fn every_parameter_is_declared_once() {
         for (index, parameter) in DECLARED.iter().enumerate() {
-            let found = declared(parameter.service, parameter.name).unwrap();
+            let found = declared(parameter.service, parameter.definition.name).unwrap();
             assert_eq!(found, &DECLARED[index]);
-            let same = DECLARED
-                .iter()
-                .filter(|other| (other.service, other.name) == (parameter.service, parameter.name));
+            let same = DECLARED.iter().filter(|other| {
+                (other.service, other.definition.name)
+                    == (parameter.service, parameter.definition.name)
+            });
             assert_eq!(same.count(), 1, "{parameter:?}");
         }
     }

@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use database::Parameters;
+use xmpp_config_manager::declared;
 
 use crate::admission::Limits;
+
+/// Id of the service.
+const ID: &str = "xmpp-connection-manager";
 
 /// The parameters, shared by all shards.
 #[derive(Clone, Debug)]
@@ -47,7 +51,10 @@ impl Settings {
     pub(crate) fn update(&self, own: &Parameters, authentication: &Parameters) {
         let values = &*self.0;
         let set = |value: &AtomicUsize, name: &str, least: usize, most: usize| {
-            let now = own.get(name, value.load(Ordering::Relaxed));
+            // A setting that was taken back has its default again.
+            let default =
+                declared(ID, name).and_then(|known| known.definition.default.parse().ok());
+            let now = own.get(name, default.unwrap_or(least));
             value.store(now.clamp(least, most), Ordering::Relaxed);
         };
         set(&values.element, "MaxStanzaBytes", 10_000, LONGEST_ELEMENT);

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod files;
+mod parameters;
 mod platform;
 mod replication;
 mod services;
@@ -59,6 +60,7 @@ static COMMANDS: LazyLock<Vec<Command>> = LazyLock::new(|| {
     [
         cluster::COMMANDS,
         files::COMMANDS,
+        parameters::COMMANDS,
         platform::COMMANDS,
         replication::COMMANDS,
         services::COMMANDS,

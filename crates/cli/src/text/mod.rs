@@ -3,12 +3,14 @@
 
 mod cluster;
 mod machine;
+mod parameters;
 mod replication;
 mod services;
 mod tables;
 
 pub(crate) use cluster::cluster;
 pub(crate) use machine::{banner, network, status, version};
+pub(crate) use parameters::parameters;
 pub(crate) use replication::{datastores, replication_status, runtime_state};
 pub(crate) use services::{service_line, service_list};
 pub(crate) use tables::{
