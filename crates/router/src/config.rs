@@ -18,6 +18,9 @@ pub struct Config {
     pub sessions_per_user: usize,
     /// Most contacts of a user.
     pub roster_items: usize,
+    /// Most bytes of their addresses, names and groups: all of a roster goes
+    /// to a client in one element.
+    pub roster_bytes: usize,
     /// Most blocked addresses of a user.
     pub block_items: usize,
     /// Most stored messages of a user; 0 stores none.
@@ -52,6 +55,7 @@ impl Default for Config {
             conflict: Conflict::Replace,
             sessions_per_user: 10,
             roster_items: 1000,
+            roster_bytes: 1 << 20,
             block_items: 500,
             offline_messages: 500,
             offline_bytes: 8 << 20,

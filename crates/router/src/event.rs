@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use xcp::{LinkId, ToComponent};
+use xmpp::{Condition, StreamError};
 
+use crate::connect::stream_error;
 use crate::rows::{OfflineRow, RosterRow, UserRows, Write};
 
 /// The time, twice: for intervals and for stamps.
@@ -207,7 +209,18 @@ impl Actions {
         &mut self.links[at].1
     }
 
+    /// Sends an element. One that the link does not take ends its own stream,
+    /// and not the link.
     pub(crate) fn element(&mut self, to: ConnectionId, pieces: &[&[u8]]) {
+        use xcp::Frame;
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if length > ToComponent::LIMIT {
+            let error = StreamError::new(
+                Condition::ResourceConstraint,
+                "What is to be sent is too large.",
+            );
+            return self.close(to, stream_error(error));
+        }
         ToComponent::encode_element(self.link(to.link), to.number, pieces);
     }
 
@@ -222,5 +235,31 @@ impl Actions {
             last: Bytes::from(last),
         };
         self.frame(connection.link, &frame);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xcp::{Decoder, Frame};
+
+    use super::*;
+
+    #[test]
+    fn what_the_link_does_not_take_ends_one_stream_only() {
+        let to = ConnectionId { link: 1, number: 7 };
+        let mut out = Actions::default();
+        out.element(to, &[&vec![b'x'; ToComponent::LIMIT]]);
+        out.element(to, &[&vec![b'x'; ToComponent::LIMIT], b"x"]);
+        let mut decoder = Decoder::<ToComponent>::default();
+        decoder.buffer().extend_from_slice(&out.links[0].1);
+        let first = decoder.next_frame().unwrap().unwrap();
+        assert!(matches!(first, ToComponent::Element { .. }));
+        let second = decoder.next_frame().unwrap().unwrap();
+        let ToComponent::Close { connection, last } = second else {
+            panic!("{second:?}");
+        };
+        assert_eq!(connection, 7);
+        let last = String::from_utf8(last.to_vec()).unwrap();
+        assert!(last.contains("<resource-constraint"), "{last}");
     }
 }

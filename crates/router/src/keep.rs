@@ -20,10 +20,8 @@ use crate::slab::Key;
 use crate::stanza;
 use crate::user::{Effect, Receipt};
 
-/// Largest message that the database stores: the largest that a client may be
-/// allowed to send (`MaxStanzaBytes`), with room for the addresses that the
-/// router writes into it.
-pub(crate) const STORED: usize = (512 << 10) + (8 << 10);
+/// Largest message that is stored.
+pub(crate) const STORED: usize = database::tables::LARGEST_STANZA;
 
 /// Milliseconds after which what could not be stored is tried again.
 const AGAIN: u64 = 1000;
@@ -296,4 +294,21 @@ fn storable(stanza: &[u8], bare: &str) -> Option<Box<str>> {
         return None;
     }
     String::from_utf8(out).ok().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::STORED;
+
+    /// Room for the addresses that the router writes into a stanza.
+    const ADDRESSES: u64 = 8 << 10;
+
+    #[test]
+    fn whatever_a_client_may_send_can_be_stored() {
+        let largest = xmpp_config_manager::declared("xmpp-connection-manager", "MaxStanzaBytes");
+        let parameter::Values::Number(_, most, _) = largest.unwrap().definition.values else {
+            panic!("it is a number");
+        };
+        assert!(most + ADDRESSES <= STORED as u64);
+    }
 }

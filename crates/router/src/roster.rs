@@ -154,7 +154,11 @@ impl Router {
         let Some(data) = self.users.get_mut(user).and_then(|user| user.data.as_mut()) else {
             return Answer::None;
         };
-        if full && !data.roster.contains_key(&contact) {
+        let is_new = !data.roster.contains_key(&contact);
+        let own = contact.len() + name.len() + groups.iter().map(|one| one.len()).sum::<usize>();
+        let others = data.roster.values().filter(|row| row.contact != contact);
+        let bytes = own + others.map(RosterRow::bytes).sum::<usize>();
+        if is_new && full || bytes > self.config.roster_bytes {
             return Answer::Error(StanzaError::ResourceConstraint, "The roster is full.");
         }
         let row = data

@@ -72,6 +72,12 @@ impl RosterRow {
     pub(crate) fn is_needed(&self) -> bool {
         self.listed || self.pending_in.is_some()
     }
+
+    /// Bytes of what the user chose.
+    pub(crate) fn bytes(&self) -> usize {
+        let groups = self.groups.iter().map(|group| group.len());
+        self.contact.len() + self.name.len() + groups.sum::<usize>()
+    }
 }
 
 /// A stored message.

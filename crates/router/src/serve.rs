@@ -58,6 +58,7 @@ fn read_config(parameters: &Parameters) -> Config {
         },
         sessions_per_user: parameters.get("SessionsPerUser", default.sessions_per_user),
         roster_items: parameters.get("RosterItems", default.roster_items),
+        roster_bytes: parameters.get("RosterBytes", default.roster_bytes),
         block_items: parameters.get("BlockItems", default.block_items),
         offline_messages: parameters.get("OfflineMessages", default.offline_messages),
         offline_bytes: parameters.get("OfflineBytes", default.offline_bytes),

@@ -47,5 +47,7 @@ pub fn schema(table: &str) -> Option<&'static Schema> {
 const LOCAL: usize = 1023;
 /// Longest address, in bytes.
 const ADDRESS: usize = 3071;
-/// Largest stanza that is stored.
-const STANZA: usize = 256 * 1024;
+/// Largest stanza that is stored, in bytes: the largest that a client may be
+/// allowed to send (`MaxStanzaBytes`), with room for the addresses that the
+/// router writes into it.
+pub const LARGEST_STANZA: usize = (512 << 10) + (8 << 10);

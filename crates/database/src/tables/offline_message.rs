@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tables::{LOCAL, STANZA};
+use crate::tables::{LARGEST_STANZA, LOCAL};
 use crate::{Column, Kind, Schema, Table};
 
 /// A message that waits for its receiver to come online.
@@ -26,7 +26,7 @@ impl Table for OfflineMessage {
         columns: &[
             Column::text("owner", LOCAL),
             Column::new("sequence", Kind::Integer(0, i64::MAX)),
-            Column::text("stanza", STANZA),
+            Column::text("stanza", LARGEST_STANZA),
             Column::text("stamp", 40),
         ],
         migrations: &[],

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tables::{ADDRESS, LOCAL, STANZA};
+use crate::tables::{ADDRESS, LARGEST_STANZA, LOCAL};
 use crate::{Column, Kind, Schema, Table};
 
 /// A contact of a user (RFC 6121 §2 and appendix A).
@@ -72,7 +72,7 @@ impl Table for RosterItem {
             ),
             Column::new("ask", Kind::Flag),
             Column::new("approved", Kind::Flag),
-            Column::text("pending_in", STANZA).optional(),
+            Column::text("pending_in", LARGEST_STANZA).optional(),
             Column::new("listed", Kind::Flag),
             Column::new("groups", Kind::List(100, &Kind::Text(1023))),
         ],

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tables::{LOCAL, STANZA};
+use crate::tables::{LARGEST_STANZA, LOCAL};
 use crate::{Column, Schema, Table};
 
 /// A user's vCard (XEP-0054).
@@ -19,7 +19,10 @@ impl Table for VCard {
         table: "vcard",
         version: 1,
         key: &["owner"],
-        columns: &[Column::text("owner", LOCAL), Column::text("xml", STANZA)],
+        columns: &[
+            Column::text("owner", LOCAL),
+            Column::text("xml", LARGEST_STANZA),
+        ],
         migrations: &[],
     };
 }

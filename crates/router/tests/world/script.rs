@@ -201,6 +201,7 @@ fn step(world: &mut World, line: &str) -> Result<(), String> {
                 "conflict" => config.conflict = Conflict::Generate,
                 "sessions" => config.sessions_per_user = number()?,
                 "roster" => config.roster_items = number()?,
+                "roster-bytes" => config.roster_bytes = number()?,
                 "offline" => config.offline_messages = number()?,
                 "queue" => config.queue_stanzas = number()?,
                 "carbons" => config.carbons = *value == "on",
