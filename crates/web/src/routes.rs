@@ -2,6 +2,7 @@
 //! does not mark as open needs a sign-in.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -15,6 +16,8 @@ use crate::path::is_canonical;
 use crate::session::Use;
 use crate::{api, pages};
 
+/// How long a request may take from its head to its answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Largest body of a request.
 const BODY_LIMIT: usize = 16 * 1024;
 /// The cookie of a browser session.
@@ -102,11 +105,24 @@ pub(crate) fn router(app: App) -> Router {
     router
         .fallback(async || (StatusCode::NOT_FOUND, "There is nothing here.\n"))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(patience))
         .layer(from_fn(same_origin))
         .layer(from_fn(canonical))
         .layer(from_fn_with_state(app.clone(), count))
         .layer(from_fn(headers))
         .with_state(app)
+}
+
+/// Gives a request up whose body does not come: it would hold its place for
+/// ever. What is asked for takes far less.
+async fn patience(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let text = "The request was not complete in time.\n";
+            (StatusCode::REQUEST_TIMEOUT, text).into_response()
+        }
+    }
 }
 
 /// Counts requests and the answers that are errors of ours.

@@ -28,6 +28,7 @@ use tower::ServiceExt;
 
 use crate::app::App;
 use crate::routes::{Peer, router};
+use crate::throttle::source;
 
 /// The port of the pages and APIs.
 pub(crate) const PORT: u16 = 8443;
@@ -38,7 +39,7 @@ const SECURE: u16 = 443;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long requests may go on after the stop.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Connections at once, and from one address.
+/// Connections at once, and from one address, as [`source`] counts them.
 const MOST: usize = 2048;
 const MOST_OF_ONE: usize = 128;
 
@@ -192,6 +193,7 @@ impl Connections {
     }
 
     fn place(&self, address: IpAddr) -> Option<Place> {
+        let address = source(address);
         let mut open = self.lock();
         let of_one = open.get(&address).copied().unwrap_or(0);
         if self.tasks.len() >= MOST || of_one >= MOST_OF_ONE {

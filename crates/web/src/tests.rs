@@ -25,6 +25,21 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
         .to_string()
 });
 
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    let front = front();
+    let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let mut request = Request::post("/login")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Body::from_stream(never))
+        .unwrap();
+    request
+        .extensions_mut()
+        .insert(Peer(IpAddr::from([192, 0, 2, 9])));
+    let response = front.router.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+}
+
 struct Front {
     router: Router,
     fakes: Fakes,

@@ -33,8 +33,8 @@ impl Failures {
 #[derive(Debug, Default)]
 pub(crate) struct Throttle(HashMap<IpAddr, Failures>);
 
-/// One household or machine of IPv6 has a whole /64.
-fn source(address: IpAddr) -> IpAddr {
+/// What counts as one address: a household or machine of IPv6 has a whole /64.
+pub(crate) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => {
             let prefix = six.to_bits() & !u128::from(u64::MAX);
