@@ -43,6 +43,7 @@ class Tests:
 
     def __init__(self):
         self.results: list[tuple[str, bool, float]] = []
+        self.skipped: list[tuple[str, str]] = []
 
     def step(self, name: str, *command: str | Path, folder: Path = REPOSITORY, **environment: str) -> bool:
         """Run one step; a failure is remembered and does not keep the next step from running."""
@@ -86,12 +87,15 @@ class Tests:
     def skip(self, name: str, reason: str) -> None:
         """Say aloud what is not tested, and why."""
         say(f"\n== {name}: skipped, {reason}")
+        self.skipped.append((name, reason))
 
     def summary(self) -> int:
-        """One line per step."""
+        """One line per step, and one for each that was not taken."""
         say("")
         for name, passed, seconds in self.results:
             say(f"{'passed' if passed else 'FAILED'}  {seconds:6.1f} s  {name}")
+        for name, reason in self.skipped:
+            say(f"SKIPPED            {name}: {reason}")
         return 0 if self.results and all(passed for _, passed, _ in self.results) else 1
 
 

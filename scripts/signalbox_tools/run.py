@@ -13,6 +13,7 @@ from .host import HostError, need_qemu, need_root
 from .vm_machine import acceleration
 
 FOLDER = TARGET / "run"
+SET_UP = "there is a node already, and it was set up; --fresh makes a new one with these answers, and deletes what that one stored"
 
 
 def really_accelerated() -> bool:
@@ -23,26 +24,36 @@ def really_accelerated() -> bool:
     return acceleration() == "kvm"
 
 
-def in_lab(answers: str | None) -> dict:
+def in_lab(answers: str | None, fresh: bool) -> dict:
     """One node in the lab; the one that runs already, if nothing changed since."""
     lab.prepare_machine()
     changed = root.ensure()
     there = lab_state.nodes()
+    if there and answers is not None and not fresh:
+        raise HostError(SET_UP)
     running = bool(there) and lab_node.leader(there[0]) is not None
-    if running and not changed and answers is None:
+    if running and not changed and not fresh:
         say("The node runs already, and nothing has changed since.")
         lab_services.wait(there, lab.PATIENCE)
     else:
-        # What the node stored stays, unless it is to be set up by other answers.
-        lab.bring_up(1, answers, keep=answers is None)
+        # What the node stored stays, and it takes the new system.
+        lab.bring_up(1, answers, keep=not fresh and bool(there))
     return lab_state.load()
 
 
-def in_vm(answers: str | None) -> dict:
-    """The disk image in a virtual machine."""
+def in_vm(answers: str | None, fresh: bool) -> dict:
+    """The disk image in a virtual machine. Unlike the lab's root, its system lies on the node's own disk: to take a new one
+    means to begin anew."""
     description = TARGET / "vm/vm.json"
-    made = root.ensure()
-    if made or not description.exists():
+    changed = root.ensure()
+    if description.exists() and not fresh:
+        if answers is not None:
+            raise HostError(SET_UP)
+        if changed:
+            say("The node keeps its own, older system and what it stored; --fresh makes a new machine instead.")
+        if subprocess.run([REPOSITORY / "scripts/vm", "exec", "--", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode != 0:
+            run("scripts/vm", "up")
+    else:
         # Never stop because the mirror has moved on; build-image says what differs.
         run("scripts/build-image", "--unlocked")
         if answers is None:
@@ -53,8 +64,6 @@ def in_vm(answers: str | None) -> dict:
                 handle.write(lab_answers.toml(complete))
         run("scripts/vm", "down", check=False)
         run("scripts/vm", "up", "--fresh", "--answers", answers)
-    elif subprocess.run([REPOSITORY / "scripts/vm", "exec", "--", "true"], capture_output=True, check=False).returncode != 0:
-        run("scripts/vm", "up")
     return json.loads(description.read_text())
 
 
@@ -95,12 +104,13 @@ def main() -> int:
     place.add_argument("--vm", action="store_true", help="the disk image under QEMU, accelerated or not")
     place.add_argument("--lab", action="store_true", help="the same root in network namespaces of this machine")
     options.add_argument("--answers", metavar="FILE", help="answers to the first-boot questions (image/answers.example.toml)")
+    options.add_argument("--fresh", action="store_true", help="a new node; what the one that is there stored is deleted")
     given = options.parse_args()
     need_root()
     rust.need_cargo()
     say("Building …")
     root.build_binary()
     virtual = given.vm or (not given.lab and really_accelerated())
-    facts = in_vm(given.answers) if virtual else in_lab(given.answers)
+    facts = (in_vm if virtual else in_lab)(given.answers, given.fresh)
     print(farewell("vm" if virtual else "lab", facts))
     return 0

@@ -77,25 +77,16 @@ def test_predefined_entities_are_no_entities(people):
 @pytest.mark.parametrize("piece", ["<auth xmlns='x' a='", "<a>", "<stream:features>" + "x" * 1000, " " * 1000],
                          ids=["attribute", "depth", "text", "blanks"])
 def test_no_more_than_64_kib_before_signing_in(node, piece, direct_tls):
+    """Of the whole connection, blanks between elements included."""
     with Wire(node, direct_tls=direct_tls) as wire:
         wire.header()
         sent = 0
-        while wire.open and sent < 4 * LIMIT:
-            wire.send(piece * (4096 // len(piece) + 1))
-            sent += 4096
+        # Just above the limit and no further: whatever else has a limit, too, has a larger one.
+        while wire.open and sent < LIMIT + 8192:
+            chunk = piece * (4096 // len(piece))
+            wire.send(chunk)
+            sent += len(chunk)
             wire.more(time.monotonic() + 0.001)
-        refused(wire)
-        assert sent <= 4 * LIMIT
-
-
-def test_many_small_requests_count_together(node):
-    """The bound is on the connection, not on the element."""
-    with Wire(node, direct_tls=True) as wire:
-        wire.header()
-        for _ in range(3000):
-            wire.send("<iq type='get' id='x'><ping xmlns='urn:xmpp:ping'/></iq>")
-            if not wire.open:
-                break
         refused(wire)
 
 
@@ -168,7 +159,7 @@ def test_malformed_credentials(node, message):
         with Wire(node, direct_tls=True) as wire:
             wire.header()
             wire.auth(mechanism, message)
-            assert b"<failure" in wire.hear(rb"<failure.*?</failure>|<challenge.*?</challenge>|<stream:error>.*?</stream:error>")[0] or mechanism != "PLAIN"
+            assert b"<failure" in wire.hear(rb"<failure.*?</failure>|<challenge.*?</challenge>|<success.*?>|<stream:error>.*?</stream:error>")[0]
 
 
 @pytest.mark.parametrize("condition, header", [
