@@ -68,12 +68,21 @@ def test_runtimestate_of_a_single_node(node):
     assert "Runtime state cannot be performed on a cluster with a single active node; aborting operation" in done.stdout + done.stderr
 
 
-def test_performance_counters(node):
+def test_performance_counters(node, people):
     """Signing in shows in the connection manager's counter of sockets."""
-    text = node.cli("show", "perf", "query", "class", '"Cisco XCP CM"')
-    assert text.splitlines()[0] == "==>query class :"
-    assert " - Perf class (Cisco XCP CM) has instances and values:" in text
-    assert re.search(r"^\s+\S.*->\s+CmConnectedSockets\s+= \d+$", text, re.MULTILINE), text
+    def sockets() -> int:
+        text = node.cli("show", "perf", "query", "class", '"Cisco XCP CM"')
+        assert text.splitlines()[0] == "==>query class :"
+        assert " - Perf class (Cisco XCP CM) has instances and values:" in text
+        return int(re.search(r"^\s+\S.*->\s+CmConnectedSockets\s+= (\d+)$", text, re.MULTILINE)[1])
+
+    (alice,) = people("alice")
+    before = sockets()
+    with alice.wire() as wire:
+        wire.starttls()
+        assert wire.scram(alice.user, alice.password).startswith(b"<success")
+        eventually("the connection is counted", lambda: sockets() == before + 1)
+    eventually("it is not counted any more", lambda: sockets() == before)
 
 
 def test_what_does_not_exist_says_so_and_what_there_is(node):

@@ -284,9 +284,9 @@ pub fn domain_change(domain: &str) -> Result<NetworkChange> {
 /// A change of the largest packet.
 pub fn mtu_change(text: &str) -> Result<NetworkChange> {
     match text.parse::<u16>() {
-        Ok(mtu @ 576..=9000) => Ok(NetworkChange::Mtu { mtu }),
+        Ok(mtu @ 1280..=9000) => Ok(NetworkChange::Mtu { mtu }),
         _ => Err(Error::invalid(format!(
-            "MTU {text:?} is not a number from 576 to 9000; 1500 is usual, and it is the same on \
+            "MTU {text:?} is not a number from 1280 to 9000; 1500 is usual, and it is the same on \
              every node of a cluster"
         ))),
     }
