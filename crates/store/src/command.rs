@@ -30,6 +30,10 @@ pub enum Action {
     Require = 4,
     /// Removes every row of the table.
     Clear = 5,
+    /// Demands that the row is there.
+    RequireRow = 6,
+    /// Removes every row whose key begins with `key`.
+    DeletePrefix = 7,
 }
 
 /// One step of a transaction.
@@ -41,7 +45,7 @@ pub struct Operation {
     /// The table.
     #[prost(string, tag = "2")]
     pub table: String,
-    /// The row's key (see [`crate::key`]).
+    /// The row's key (see [`crate::key`]), or its first columns.
     #[prost(bytes = "vec", tag = "3")]
     pub key: Vec<u8>,
     /// The row's content.
@@ -92,6 +96,13 @@ pub enum Rejection {
         required: u64,
         /// The row's revision; 0 when there is no row.
         found: u64,
+    },
+    /// A required row is not there.
+    Missing {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: Vec<u8>,
     },
     /// An operation that this version does not know.
     Unknown {

@@ -441,7 +441,11 @@ impl Work<'_> {
         // What the steps so far made of a row: there or not. None of them has
         // been carried out yet.
         let mut made: BTreeMap<(&str, &[u8]), bool> = BTreeMap::new();
-        let mut cleared: Vec<&str> = Vec::new();
+        let mut cleared: Vec<(&str, &[u8])> = Vec::new();
+        let is_cleared = |cleared: &[(&str, &[u8])], name: (&str, &[u8])| {
+            let mut cleared = cleared.iter();
+            cleared.any(|(table, prefix)| *table == name.0 && name.1.starts_with(prefix))
+        };
         for operation in operations {
             let name = (operation.table.as_str(), operation.key.as_slice());
             match operation.action() {
@@ -451,7 +455,7 @@ impl Work<'_> {
                 Action::Insert => {
                     let there = match made.get(&name) {
                         Some(there) => *there,
-                        None if cleared.contains(&name.0) => false,
+                        None if is_cleared(&cleared, name) => false,
                         None => self.row(&row_key(name.0, name.1))?.is_some(),
                     };
                     if there {
@@ -476,9 +480,18 @@ impl Work<'_> {
                         }));
                     }
                 }
-                Action::Clear => {
-                    made.retain(|(table, _), _| *table != operation.table);
-                    cleared.push(&operation.table);
+                Action::RequireRow => {
+                    if self.row(&row_key(name.0, name.1))?.is_none() {
+                        let (table, key) = (operation.table.clone(), operation.key.clone());
+                        return Ok(Err(Rejection::Missing { table, key }));
+                    }
+                }
+                Action::Clear | Action::DeletePrefix => {
+                    let prefix = prefix(operation);
+                    made.retain(|(table, key), _| {
+                        *table != operation.table || !key.starts_with(prefix)
+                    });
+                    cleared.push((&operation.table, prefix));
                 }
                 Action::Unspecified => {
                     return Ok(Err(Rejection::Unknown {
@@ -512,20 +525,20 @@ impl Work<'_> {
                     self.set(table, key, Some(row), &mut events)?;
                 }
                 Action::Delete => self.set(table, key, None, &mut events)?,
-                Action::Clear => {
-                    for key in self.keys(table)? {
+                Action::Clear | Action::DeletePrefix => {
+                    for key in self.keys(table, prefix(operation))? {
                         self.set(table, &key, None, &mut events)?;
                     }
                 }
-                Action::Require | Action::Unspecified => {}
+                Action::Require | Action::RequireRow | Action::Unspecified => {}
             }
         }
         Ok(Change { revision, events })
     }
 
-    /// Keys of a table's rows as the batch would leave them.
-    fn keys(&self, table: &str) -> Result<Vec<Vec<u8>>, Error> {
-        let (from, to) = row_range(table, &[]);
+    /// Keys of a table's rows that begin so, as the batch would leave them.
+    fn keys(&self, table: &str, prefix: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        let (from, to) = row_range(table, prefix);
         let skip = row_key(table, &[]).len();
         let mut keys: BTreeMap<Vec<u8>, ()> = BTreeMap::new();
         for pair in self.store.backend.scan(&from, &to) {
@@ -615,6 +628,14 @@ impl Work<'_> {
         self.meta.history_from += 1;
         self.batch.remove(at);
         Ok(())
+    }
+}
+
+/// What the keys of the rows begin with that an operation removes.
+fn prefix(operation: &Operation) -> &[u8] {
+    match operation.action() {
+        Action::DeletePrefix => &operation.key,
+        _ => &[],
     }
 }
 

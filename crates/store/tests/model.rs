@@ -28,11 +28,20 @@ fn operations() -> impl Strategy<Value = Operation> {
         3 => Just(Action::Insert),
         2 => Just(Action::Delete),
         2 => Just(Action::Require),
+        2 => Just(Action::RequireRow),
         1 => Just(Action::Clear),
+        1 => Just(Action::DeletePrefix),
     ];
     let table = prop_oneof![Just("t"), Just("t2")];
     (action, table, "[abc]{0,2}", "[xyz]{0,3}", 0..6_u64).prop_map(
-        |(action, table, key, row, revision)| operation(action, table, &key, &row, revision),
+        |(action, table, key, row, revision)| {
+            let mut operation = operation(action, table, &key, &row, revision);
+            if action == Action::DeletePrefix {
+                // Without its end, a text is the beginning of others.
+                operation.key.truncate(operation.key.len() - 2);
+            }
+            operation
+        },
     )
 }
 
@@ -85,7 +94,16 @@ impl Model {
                         });
                     }
                 }
+                Action::RequireRow => {
+                    if !self.rows.contains_key(&name) {
+                        let (table, key) = name;
+                        return Err(Rejection::Missing { table, key });
+                    }
+                }
                 Action::Clear => next.rows.retain(|(table, _), _| *table != step.table),
+                Action::DeletePrefix => next
+                    .rows
+                    .retain(|(table, key), _| *table != step.table || !key.starts_with(&step.key)),
                 Action::Unspecified => {
                     return Err(Rejection::Unknown {
                         action: step.action,
