@@ -132,6 +132,7 @@ mod tests {
             name: "Alice".into(),
             mail: String::new(),
             enabled: true,
+            node: String::new(),
             scram_sha1: Some(keys.sha1),
             scram_sha256: Some(keys.sha256),
         }

@@ -149,6 +149,7 @@ mod tests {
             name: String::new(),
             mail: String::new(),
             enabled: true,
+            node: String::new(),
             scram_sha1: Some(keys.clone()),
             scram_sha256: Some(keys),
         }

@@ -125,6 +125,7 @@ async fn put(database: &Database, user: &str, password: &str, enabled: bool) {
         name: user.into(),
         mail: String::new(),
         enabled,
+        node: String::new(),
         scram_sha1: Some(keys.sha1),
         scram_sha256: Some(keys.sha256),
     };

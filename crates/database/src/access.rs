@@ -33,7 +33,12 @@ pub enum Access {
 }
 
 /// Tables that everybody may read.
-const SETTINGS: &[&str] = &["enterprise_parameter", "process_node", "service_parameter"];
+const SETTINGS: &[&str] = &[
+    "enterprise_parameter",
+    "process_node",
+    "redundancy_group",
+    "service_parameter",
+];
 /// Tables that say which nodes there are.
 const MEMBERSHIP: &[&str] = &["enterprise_parameter", "process_node"];
 /// Tables that hold what belongs to users.
@@ -104,6 +109,11 @@ impl Access {
     /// Refuses a table that is not for these callers to write.
     pub(crate) fn may_write(self, schema: &Schema) -> Result<(), Error> {
         self.check(self.writes(schema.table), "write", schema.table)
+    }
+
+    /// Refuses a column that is not for these callers to change by itself.
+    pub(crate) fn may_set(self, schema: &Schema, _column: &str) -> Result<(), Error> {
+        self.may_write(schema)
     }
 
     /// Refuses upkeep of the replica.

@@ -120,7 +120,7 @@ impl Engine {
     pub(crate) async fn propose_here(&self, transaction: Transaction) -> Result<Outcome, Error> {
         let mut tables: BTreeMap<String, u64> = BTreeMap::new();
         for step in &transaction.operations {
-            if step.action() != Action::Require {
+            if !matches!(step.action(), Action::Require | Action::RequireRow) {
                 *tables.entry(step.table.clone()).or_default() += 1;
             }
         }

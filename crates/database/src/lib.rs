@@ -18,6 +18,7 @@ mod judge;
 pub mod layer_monitor;
 mod neighbours;
 mod parameters;
+mod register;
 pub mod replicator;
 mod rpc;
 mod schema;

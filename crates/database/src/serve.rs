@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::client::LARGEST_MESSAGE;
 use crate::cluster;
 use crate::engine::Engine;
+use crate::register::register;
 use crate::rpc::database_server::DatabaseServer;
 use crate::server::Server;
-use crate::tables::ProcessNode;
-use crate::{Access, Database, Table, Transaction};
+use crate::{Access, Database};
 
 /// Memory for cached pages of the replica, in bytes, when the environment
 /// variable `SIGNALBOX_DATABASE_CACHE` does not say otherwise.
@@ -241,7 +241,7 @@ async fn attend(
     let heartbeat = context.heartbeat("database");
     let database = Database::open(context.paths(), Access::Administration);
     let mut registered = context.node().ok();
-    register(context, &database).await?;
+    register(context, &database, &heartbeat).await?;
     let mut acknowledged = Acknowledgement::default();
     context.ready("Serves.");
     let mut clock = tokio::time::interval(Duration::from_secs(2));
@@ -258,7 +258,7 @@ async fn attend(
                 // `set network` gives a running node another name or address.
                 let node = context.node().ok();
                 if node != registered {
-                    register(context, &database).await?;
+                    register(context, &database, &heartbeat).await?;
                     registered = node;
                 }
                 let now = engine.node().acknowledgement();
@@ -279,41 +279,6 @@ fn tell(context: &Context, acknowledgement: Acknowledgement) {
     } else {
         context.alarms().clear(ALARM);
     }
-}
-
-/// Keeps the publisher's own row among the cluster's nodes up to date. A
-/// subscriber's is written on the publisher.
-async fn register(context: &Context, database: &Database) -> anyhow::Result<()> {
-    // A test has no set-up.
-    let Ok(node) = context.node() else {
-        return Ok(());
-    };
-    if node.role == Role::Subscriber {
-        return Ok(());
-    }
-    let role = "publisher";
-    let row = ProcessNode {
-        name: node.name,
-        domain: node.domain,
-        address: node.address,
-        role: role.into(),
-        product: node.product,
-        replica: 1,
-    };
-    if database.get::<ProcessNode>(&[&row.name]).await?.as_ref() != Some(&row) {
-        let mut change = Transaction::new();
-        for old in database.list::<ProcessNode>(&[]).await? {
-            if old.replica == row.replica && old.name != row.name {
-                change = change.delete::<ProcessNode>(&[&old.name]);
-            }
-        }
-        database.transact(change.put(&row)?).await?;
-        tracing::info!(
-            table = ProcessNode::SCHEMA.table,
-            "This node's own row was written."
-        );
-    }
-    Ok(())
 }
 
 fn count(context: &Context, engine: &Engine) {

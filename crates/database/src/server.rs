@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use replication::Facts;
-use store::{Action, Rejection, key};
+use store::key::Part;
+use store::{Action, Rejection, Store, key};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::Engine;
 use crate::feed::Feed;
-use crate::{Access, Error, Schema, cluster, rpc, transfer};
+use crate::{Access, Error, Kind, Schema, cluster, rpc, transfer};
 
 /// Rows or changes of about this many bytes go into one message.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -144,7 +145,8 @@ impl rpc::database_server::Database for Server {
     }
 
     async fn transact(&self, request: Request<rpc::TransactRequest>) -> Reply<rpc::TransactReply> {
-        let transaction = to_transaction(self.access, request.into_inner().operations)?;
+        let operations = request.into_inner().operations;
+        let transaction = to_transaction(&self.engine.store(), self.access, operations)?;
         let revision = commit(&self.engine, transaction).await?;
         Ok(Response::new(rpc::TransactReply { revision }))
     }
@@ -378,11 +380,7 @@ async fn commit(engine: &Engine, transaction: store::Transaction) -> Result<u64,
 }
 
 fn rejected(rejection: &Rejection) -> Error {
-    let name = |key: &[u8]| {
-        let parts = key::decode(key).unwrap_or_default();
-        let parts: Vec<_> = parts.iter().map(ToString::to_string).collect();
-        parts.join(", ")
-    };
+    let name = |key: &[u8]| names(&key::decode(key).unwrap_or_default());
     match rejection {
         Rejection::Exists { table, key } => {
             Error::Exists(format!("{table} has a row {} already", name(key)))
@@ -402,6 +400,7 @@ fn rejected(rejection: &Rejection) -> Error {
             "the row {} of {table} was changed meanwhile, at revision {found}; read again",
             name(key)
         )),
+        Rejection::Missing { table, key } => missing(table, &name(key)),
         Rejection::Unknown { action } => Error::Invalid(format!(
             "the transaction has a step of kind {action}, which this version does not know"
         )),
@@ -410,67 +409,137 @@ fn rejected(rejection: &Rejection) -> Error {
 
 /// Checks a client's transaction and brings it into the log's form.
 fn to_transaction(
+    store: &Store,
     access: Access,
     operations: Vec<rpc::Operation>,
 ) -> Result<store::Transaction, Error> {
-    use rpc::operation::Action as Asked;
     let mut transaction = store::Transaction::default();
-    let mut size = 0;
     for operation in operations {
-        let schema = transfer::find(&operation.table)?;
-        let asked = operation.action();
-        if asked == Asked::Require {
-            access.may_read(schema)?;
-        } else {
-            access.may_write(schema)?;
-        }
-        let mut step = store::Operation {
-            table: schema.table.into(),
-            version: schema.version,
-            revision: operation.revision,
-            ..Default::default()
-        };
-        match asked {
-            Asked::Put | Asked::Insert => {
-                let row = operation.row.unwrap_or_default();
-                let value = serde_json::from_slice(&row.content).map_err(|error| {
-                    Error::Invalid(format!(
-                        "a row of table {} is no JSON: {error}",
-                        schema.table
-                    ))
-                })?;
-                let encoded = schema.encode(value, row.version)?;
-                step.key = key::encode(&encoded.key);
-                step.row = encoded.content;
-                let put = asked == Asked::Put;
-                step.action = if put { Action::Put } else { Action::Insert }.into();
-            }
-            Asked::Delete | Asked::Require => {
-                step.key = key::encode(&schema.full_key(&operation.key)?);
-                let delete = asked == Asked::Delete;
-                step.action = if delete {
-                    Action::Delete
-                } else {
-                    Action::Require
-                }
-                .into();
-            }
-            Asked::Unspecified => {
-                return Err(Error::Invalid(format!(
-                    "a step on table {} is none of put, insert, delete, require",
-                    schema.table
-                )));
-            }
-        }
-        size += step.key.len() + step.row.len();
-        transaction.operations.push(step);
+        add_steps(store, access, operation, &mut transaction.operations)?;
     }
+    let steps = transaction.operations.iter();
+    let size: usize = steps.map(|step| step.key.len() + step.row.len()).sum();
     if size > LARGEST_TRANSACTION {
         return Err(Error::Invalid(format!(
             "the transaction has {size} bytes of rows; at most {LARGEST_TRANSACTION} are allowed"
         )));
     }
     Ok(transaction)
+}
+
+fn add_steps(
+    store: &Store,
+    access: Access,
+    operation: rpc::Operation,
+    steps: &mut Vec<store::Operation>,
+) -> Result<(), Error> {
+    use rpc::operation::Action as Asked;
+    let schema = transfer::find(&operation.table)?;
+    let asked = operation.action();
+    match asked {
+        Asked::Require | Asked::RequireRow => access.may_read(schema)?,
+        Asked::SetColumn => access.may_set(schema, &operation.column)?,
+        _ => access.may_write(schema)?,
+    }
+    let step = |action: Action, key: &[Part]| store::Operation {
+        action: action.into(),
+        table: schema.table.into(),
+        key: key::encode(key),
+        version: schema.version,
+        ..Default::default()
+    };
+    match asked {
+        Asked::Put | Asked::Insert => {
+            let row = operation.row.unwrap_or_default();
+            let value = serde_json::from_slice(&row.content).map_err(|error| {
+                Error::Invalid(format!(
+                    "a row of table {} is no JSON: {error}",
+                    schema.table
+                ))
+            })?;
+            let encoded = schema.encode(value, row.version)?;
+            let put = asked == Asked::Put;
+            let action = if put { Action::Put } else { Action::Insert };
+            steps.push(store::Operation {
+                row: encoded.content,
+                ..step(action, &encoded.key)
+            });
+        }
+        Asked::Delete => steps.push(step(Action::Delete, &schema.full_key(&operation.key)?)),
+        Asked::DeletePrefix => {
+            let prefix = schema.key_prefix(&operation.key)?;
+            steps.push(step(Action::DeletePrefix, &prefix));
+        }
+        Asked::Require => steps.push(store::Operation {
+            revision: operation.revision,
+            ..step(Action::Require, &schema.full_key(&operation.key)?)
+        }),
+        Asked::RequireRow => {
+            steps.push(step(Action::RequireRow, &schema.full_key(&operation.key)?));
+        }
+        Asked::SetColumn => {
+            let key = schema.full_key(&operation.key)?;
+            let found = store.get(schema.table, &key::encode(&key))?;
+            let found = found.ok_or_else(|| missing(schema.table, &names(&key)))?;
+            // What is put is what was read here, but for the column: only
+            // while the row is still that one.
+            steps.push(store::Operation {
+                revision: found.revision,
+                ..step(Action::Require, &key)
+            });
+            steps.push(store::Operation {
+                row: with_column(schema, &found, &names(&key), &operation)?,
+                ..step(Action::Put, &key)
+            });
+        }
+        Asked::Unspecified => {
+            return Err(Error::Invalid(format!(
+                "a step on table {} is of a kind that this version does not know",
+                schema.table
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A stored row with another value in one column, if it has the one that is
+/// to be changed.
+fn with_column(
+    schema: &Schema,
+    found: &store::Row,
+    name: &str,
+    operation: &rpc::Operation,
+) -> Result<Vec<u8>, Error> {
+    let rpc::Operation {
+        column, from, to, ..
+    } = operation;
+    let known = schema.column(column).map(|column| column.kind);
+    if !matches!(known, Some(Kind::Text(_))) || schema.key.contains(&column.as_str()) {
+        return Err(Error::Invalid(format!(
+            "{}.{column} is no column of text that can be changed by itself",
+            schema.table
+        )));
+    }
+    let mut row = schema.decode(&found.content, found.version)?;
+    if row[column] != **from {
+        return Err(Error::Changed(format!(
+            "{column} of the row {name} of {} is {}, not {from:?}; read again",
+            schema.table, row[column]
+        )));
+    }
+    row[column] = to.as_str().into();
+    Ok(schema.encode(row, schema.version)?.content)
+}
+
+fn names(key: &[Part]) -> String {
+    let parts: Vec<_> = key.iter().map(ToString::to_string).collect();
+    parts.join(", ")
+}
+
+fn missing(table: &str, name: &str) -> Error {
+    Error::Changed(format!(
+        "there is no row {name} in {table}, or not any more; read again"
+    ))
 }
 
 /// A stored row as the interface gives it to these callers.

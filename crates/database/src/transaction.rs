@@ -48,13 +48,39 @@ impl Transaction {
         self.by_key(Action::Require, T::SCHEMA, key, revision)
     }
 
+    /// Demands that there was a row of that key before the transaction.
+    /// Otherwise it fails with [`Error::Changed`].
+    pub fn require<T: Table>(self, key: &[&str]) -> Self {
+        self.by_key(Action::RequireRow, T::SCHEMA, key, 0)
+    }
+
+    /// Removes every row whose key begins with these columns, those included
+    /// that are written until the transaction is carried out.
+    pub fn delete_all<T: Table>(self, prefix: &[&str]) -> Self {
+        self.by_key(Action::DeletePrefix, T::SCHEMA, prefix, 0)
+    }
+
+    /// Changes a column of text from one value to another, and leaves the
+    /// others as they are, whether the caller may see them or not. Fails with
+    /// [`Error::Changed`] when the row is not there or has another value. At
+    /// most once for each row.
+    pub fn set_column<T: Table>(self, key: &[&str], column: &str, from: &str, to: &str) -> Self {
+        let mut changed = self.by_key(Action::SetColumn, T::SCHEMA, key, 0);
+        if let Some(operation) = changed.operations.last_mut() {
+            operation.column = column.into();
+            operation.from = from.into();
+            operation.to = to.into();
+        }
+        changed
+    }
+
     fn by_key(mut self, action: Action, schema: &Schema, key: &[&str], revision: u64) -> Self {
         self.operations.push(Operation {
             action: action.into(),
             table: schema.table.into(),
             key: key.iter().map(|part| (*part).into()).collect(),
             revision,
-            row: None,
+            ..Operation::default()
         });
         self
     }

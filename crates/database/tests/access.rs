@@ -16,6 +16,7 @@ fn user() -> EndUser {
         name: "Alice".into(),
         mail: String::new(),
         enabled: true,
+        node: String::new(),
         scram_sha1: Some(keys()),
         scram_sha256: Some(keys()),
     }
@@ -107,6 +108,17 @@ async fn only_those_write_whose_rows_they_are() -> anyhow::Result<()> {
         assert_eq!(settings.is_ok(), all, "{access:?}: {settings:?}");
         let may = all || access == Access::Conversation;
         assert_eq!(rosters.is_ok(), may, "{access:?}: {rosters:?}");
+        // Whether a user is there may be demanded by those who may ask it.
+        let there = Transaction::new().require::<EndUser>(&["alice"]);
+        let there = database.transact(there).await;
+        let asks = may || access == Access::Keys;
+        assert_eq!(there.is_ok(), asks, "{access:?}: {there:?}");
+        let removed = Transaction::new().delete_all::<BlockItem>(&["alice"]);
+        let removed = database.transact(removed).await;
+        assert_eq!(removed.is_ok(), may, "{access:?}: {removed:?}");
+        let moved = Transaction::new().set_column::<EndUser>(&["alice"], "node", "", "");
+        let moved = database.transact(moved).await;
+        assert_eq!(moved.is_ok(), all, "{access:?}: {moved:?}");
         // One step that is refused refuses all.
         let mixed = Transaction::new().delete::<BlockItem>(&["alice", "bob@example.org"]);
         let mixed = database.transact(mixed.put(&user())?).await;

@@ -12,6 +12,7 @@ fn user(name: &str) -> EndUser {
         name: name.to_uppercase(),
         mail: String::new(),
         enabled: true,
+        node: String::new(),
         scram_sha1: None,
         scram_sha256: None,
     }
@@ -258,5 +259,74 @@ async fn reads_are_local_and_writes_share_the_disk() -> Result<(), Error> {
     );
     // Far from the aim of 150 µs, so that a busy machine does not fail it.
     assert!(get < std::time::Duration::from_millis(10), "{get:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_user_is_written_only_while_the_user_is_there() -> anyhow::Result<()> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    let write = async || {
+        let rows = Transaction::new().require::<EndUser>(&["alice"]);
+        db.transact(rows.put(&contact("alice", "bob@d"))?).await
+    };
+    let refused = write().await;
+    assert!(
+        matches!(&refused, Err(Error::Changed(text)) if text.contains("no row alice in end_user")),
+        "{refused:?}"
+    );
+    db.transact(Transaction::new().put(&user("alice"))?).await?;
+    write().await?;
+    let rows = Transaction::new().put(&contact("alicex", "bob@d"))?;
+    db.transact(rows).await?;
+    // All that is there when it is carried out, not when it was asked for.
+    let gone = Transaction::new()
+        .put(&contact("alice", "ann@d"))?
+        .delete::<EndUser>(&["alice"])
+        .delete_all::<RosterItem>(&["alice"]);
+    db.transact(gone).await?;
+    assert!(write().await.is_err());
+    assert_eq!(
+        db.list::<RosterItem>(&[]).await?,
+        [contact("alicex", "bob@d")]
+    );
+    test.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_column_is_changed_by_itself_from_what_it_was() -> anyhow::Result<()> {
+    let test = TestDatabase::start().await?;
+    let db = test.client();
+    db.transact(Transaction::new().put(&user("alice"))?).await?;
+    let set = |name: &str, column: &str, from: &str, to: &str| {
+        let change = Transaction::new().set_column::<EndUser>(&[name], column, from, to);
+        let db = db.clone();
+        async move { db.transact(change).await }
+    };
+    set("alice", "node", "", "alpha").await?;
+    let moved = EndUser {
+        node: "alpha".into(),
+        ..user("alice")
+    };
+    assert_eq!(db.get::<EndUser>(&["alice"]).await?, Some(moved));
+    for (name, from, words) in [("alice", "", "is \"alpha\""), ("bob", "", "no row bob")] {
+        let refused = set(name, "node", from, "beta").await;
+        assert!(
+            matches!(&refused, Err(Error::Changed(text)) if text.contains(words)),
+            "{refused:?}"
+        );
+    }
+    let long = "x".repeat(64);
+    for (column, to) in [
+        ("enabled", "x"),
+        ("user", "x"),
+        ("bogus", "x"),
+        ("node", &long),
+    ] {
+        let refused = set("alice", column, "alpha", to).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    }
+    test.stop().await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use database::tables::{EndUser, ServiceParameter};
+use database::tables::{EndUser, ProcessNode, RedundancyGroup, ServiceParameter};
 use database::testing::TestDatabase;
 use database::{Access, Database, Error, Order, Transaction, WatchEvent};
 use service::{Context, Paths};
@@ -208,5 +208,80 @@ async fn a_key_of_the_wrong_shape_is_refused_by_name() -> Result<(), Error> {
         matches!(&long, Err(Error::Invalid(text)) if text.contains("end_user")),
         "{long:?}"
     );
+    Ok(())
+}
+
+fn name_node(folder: &TempDir, name: &str) -> anyhow::Result<()> {
+    let etc = folder.path().join("etc");
+    std::fs::create_dir_all(&etc)?;
+    let text = format!(
+        "name = {name:?}\ndomain = \"ex\"\naddress = \"192.0.2.1\"\nrole = \"publisher\"\n\
+         product = \"imp\"\nsize = \"5K\"\ncluster = \"c\"\n"
+    );
+    Ok(std::fs::write(etc.join("node.toml"), text)?)
+}
+
+#[tokio::test]
+async fn the_first_node_has_a_group_and_takes_its_users_along_when_it_is_renamed()
+-> anyhow::Result<()> {
+    let folder = TempDir::new()?;
+    name_node(&folder, "alpha")?;
+    let (context, db, task) = serve(&folder).await?;
+    let group = |first: &str, second: Option<&str>| RedundancyGroup {
+        name: "DefaultCluster".into(),
+        description: String::new(),
+        first: first.into(),
+        second: second.map(Into::into),
+        high_availability: false,
+    };
+    // The service answers a moment before its own rows are there.
+    let mut groups = db.watch::<RedundancyGroup>(&[]);
+    let found = loop {
+        match groups.next().await {
+            WatchEvent::Snapshot(rows) if rows.is_empty() => {}
+            WatchEvent::Snapshot(rows) => break rows,
+            WatchEvent::Put(row) => break vec![row],
+            WatchEvent::Delete(_) => unreachable!("nobody removes it"),
+        }
+    };
+    assert_eq!(found, [group("alpha", None)]);
+    let user = |name: &str, node: &str| EndUser {
+        user: name.into(),
+        name: String::new(),
+        mail: String::new(),
+        enabled: true,
+        node: node.into(),
+        scram_sha1: None,
+        scram_sha256: None,
+    };
+    let rows = Transaction::new()
+        .put(&group("beta", Some("alpha")))?
+        .put(&user("a", "alpha"))?
+        .put(&user("b", "beta"))?
+        .put(&user("c", ""))?;
+    db.transact(rows).await?;
+    context.stop();
+    task.await??;
+
+    name_node(&folder, "gamma")?;
+    let (context, db, task) = serve(&folder).await?;
+    let mut nodes = db.watch::<ProcessNode>(&[]);
+    loop {
+        match nodes.next().await {
+            WatchEvent::Snapshot(rows) if rows[0].name == "gamma" => break,
+            WatchEvent::Put(row) if row.name == "gamma" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(
+        db.list::<RedundancyGroup>(&[]).await?,
+        [group("beta", Some("gamma"))]
+    );
+    assert_eq!(
+        db.list::<EndUser>(&[]).await?,
+        [user("a", "gamma"), user("b", "beta"), user("c", "")]
+    );
+    context.stop();
+    task.await??;
     Ok(())
 }

@@ -113,6 +113,7 @@ async fn database() -> TestDatabase {
             name: String::new(),
             mail: String::new(),
             enabled: true,
+            node: String::new(),
             scram_sha1: None,
             scram_sha256: None,
         };

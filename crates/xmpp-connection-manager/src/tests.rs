@@ -257,6 +257,7 @@ async fn put_user(database: &TestDatabase, user: &str, password: &str) {
         name: user.into(),
         mail: String::new(),
         enabled: true,
+        node: String::new(),
         scram_sha1: Some(keys.sha1),
         scram_sha256: Some(keys.sha256),
     };

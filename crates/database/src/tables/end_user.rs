@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::tables::LOCAL;
-use crate::{Column, Kind, Schema, Table};
+use crate::{Column, Kind, Migration, Schema, Table};
 
 /// A person who chats and calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct EndUser {
     pub mail: String,
     /// Whether the user may sign in.
     pub enabled: bool,
+    /// Name of the user's home node; empty while none is assigned.
+    pub node: String,
     /// Keys for SCRAM-SHA-1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scram_sha1: Option<ScramKeys>,
@@ -56,16 +58,22 @@ const SCRAM: Kind = Kind::Record(&[
 impl Table for EndUser {
     const SCHEMA: &'static Schema = &Schema {
         table: "end_user",
-        version: 1,
+        version: 2,
         key: &["user"],
         columns: &[
             Column::text("user", LOCAL),
             Column::text("name", 256),
             Column::text("mail", 320),
             Column::new("enabled", Kind::Flag),
+            Column::text("node", 63),
             Column::new("scram_sha1", SCRAM).optional().secret(),
             Column::new("scram_sha256", SCRAM).optional().secret(),
         ],
-        migrations: &[],
+        migrations: &[Migration {
+            to: 2,
+            change: |row| {
+                row.insert("node".into(), "".into());
+            },
+        }],
     };
 }

@@ -6,6 +6,7 @@ mod end_user;
 mod enterprise_parameter;
 mod offline_message;
 mod process_node;
+mod redundancy_group;
 mod roster_item;
 mod service_parameter;
 mod shared_secret;
@@ -17,6 +18,7 @@ pub use end_user::{EndUser, ScramKeys};
 pub use enterprise_parameter::EnterpriseParameter;
 pub use offline_message::OfflineMessage;
 pub use process_node::ProcessNode;
+pub use redundancy_group::RedundancyGroup;
 pub use roster_item::{RosterItem, Subscription};
 pub use service_parameter::ServiceParameter;
 pub use shared_secret::SharedSecret;
@@ -32,6 +34,7 @@ pub const ALL: &[&Schema] = &[
     EnterpriseParameter::SCHEMA,
     OfflineMessage::SCHEMA,
     ProcessNode::SCHEMA,
+    RedundancyGroup::SCHEMA,
     RosterItem::SCHEMA,
     ServiceParameter::SCHEMA,
     SharedSecret::SCHEMA,
