@@ -104,7 +104,9 @@ async fn vcard(database: &Database, user: &str) -> Result<Option<String>, Error>
 }
 
 async fn write(database: &Database, user: &str, writes: &[Write]) -> Result<(), Error> {
-    let mut transaction = Transaction::new();
+    // What is under way when a user is deleted must not come after it: a later
+    // user of the same name would inherit it.
+    let mut transaction = Transaction::new().require::<EndUser>(&[user]);
     for write in writes {
         transaction = match write {
             Write::Roster(row) => transaction.put(&item(user, row))?,
@@ -167,5 +169,43 @@ pub(crate) fn contact(item: RosterItem) -> RosterRow {
         approved: item.approved,
         pending_in: item.pending_in.map(Into::into),
         listed: item.listed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use database::testing::TestDatabase;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_under_way_does_not_bring_rows_of_a_deleted_user_back() {
+        let database = TestDatabase::start().await.unwrap();
+        let client = database.client();
+        let alice = EndUser {
+            user: "alice".into(),
+            name: String::new(),
+            mail: String::new(),
+            enabled: true,
+            node: String::new(),
+            scram_sha1: None,
+            scram_sha256: None,
+        };
+        let added = Transaction::new().put(&alice).unwrap();
+        client.transact(added).await.unwrap();
+        let write = async |jid: &str| {
+            let writes = vec![Write::Block(jid.into())];
+            let user = "alice".into();
+            carry_out(client.clone(), StoreRequest::Write { user, writes }).await
+        };
+        let done = write("eve@ex").await;
+        assert!(matches!(done, Event::Written { result: Ok(()), .. }));
+        let gone = Transaction::new()
+            .delete::<EndUser>(&["alice"])
+            .delete_all::<BlockItem>(&["alice"]);
+        client.transact(gone).await.unwrap();
+        let late = write("mallory@ex").await;
+        assert!(matches!(late, Event::Written { result: Err(_), .. }));
+        assert_eq!(client.list::<BlockItem>(&["alice"]).await.unwrap(), []);
     }
 }
