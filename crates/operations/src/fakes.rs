@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use redundancy::{Group, Groups};
 use service::Paths;
 
 use crate::error::{Error, Result};
 use crate::ports::{
-    NetworkChange, NodeRecord, Replication, ScramKeys, Service, ServiceKind, State, Storage,
-    Supervision, UserChange, UserRecord,
+    Assignment, NetworkChange, NodeRecord, Replication, ScramKeys, Service, ServiceKind, State,
+    Storage, Supervision, Topology, UserChange, UserRecord,
 };
 use crate::users::changed_meanwhile;
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub struct World {
     pub application_users: BTreeMap<String, String>,
     /// The nodes of the cluster.
     pub nodes: Vec<NodeRecord>,
+    /// Their groups.
+    pub groups: Groups,
     /// Parameters, by service and name.
     pub parameters: BTreeMap<(String, String), String>,
     /// What every call answers, when it is to fail.
@@ -87,7 +90,18 @@ impl World {
                     users.insert(user.user.clone(), user);
                 }
                 UserChange::Replace { old, new } => {
-                    if users.get(&old.user) != Some(old.as_ref()) {
+                    let mut new = new;
+                    let found = users.get(&old.user).cloned();
+                    new.node = found
+                        .as_ref()
+                        .map_or_else(String::new, |it| it.node.clone());
+                    let node = new.node.clone();
+                    if found
+                        != Some(UserRecord {
+                            node,
+                            ..*old.clone()
+                        })
+                    {
                         return Err(changed_meanwhile(&format!("{} is another", old.user)));
                     }
                     users.insert(new.user.clone(), new);
@@ -253,21 +267,49 @@ impl Storage for Fakes {
         Ok(self.ask("nodes".into())?.nodes.clone())
     }
 
-    async fn add_node(&self, node: NodeRecord) -> Result<()> {
-        let mut world = self.ask(format!("add node {}", node.name))?;
-        if world.nodes.iter().any(|known| known.name == node.name) {
-            return Err(Error::refused(format!(
-                "there is a node {} already",
-                node.name
-            )));
+    async fn groups(&self) -> Result<Groups> {
+        Ok(self.ask("groups".into())?.groups.clone())
+    }
+
+    async fn change_topology(&self, change: Topology) -> Result<()> {
+        let mut world = self.ask("change topology".into())?;
+        let changed = || Error::refused("the groups changed meanwhile; run it again");
+        let mut groups: Vec<Group> = world.groups.iter().cloned().collect();
+        for edit in change.groups {
+            let name = edit.old.as_ref().or(edit.new.as_ref());
+            let name = name.map(|group| group.name.clone()).unwrap_or_default();
+            if groups.iter().find(|group| group.name == name) != edit.old.as_ref() {
+                return Err(changed());
+            }
+            groups.retain(|group| group.name != name);
+            groups.extend(edit.new);
         }
-        world.nodes.push(node);
+        if let Some(node) = change.add {
+            if world.nodes.iter().any(|known| known.name == node.name) {
+                return Err(Error::refused(format!(
+                    "there is a node {} already",
+                    node.name
+                )));
+            }
+            world.nodes.push(node);
+        }
+        if let Some(name) = change.remove {
+            world.nodes.retain(|node| node.name != name);
+        }
+        world.groups = Groups::new(groups);
         Ok(())
     }
 
-    async fn remove_node(&self, name: &str) -> Result<()> {
-        let mut world = self.ask(format!("remove node {name}"))?;
-        world.nodes.retain(|node| node.name != name);
+    async fn assign(&self, users: &[Assignment]) -> Result<()> {
+        let mut world = self.ask(format!("assign {}", users.len()))?;
+        let mut next = world.users.clone();
+        for one in users {
+            match next.get_mut(&one.user) {
+                Some(user) if user.node == one.from => user.node.clone_from(&one.to),
+                _ => return Err(changed_meanwhile(&one.user)),
+            }
+        }
+        world.users = next;
         Ok(())
     }
 

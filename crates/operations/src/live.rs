@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use authentication::derive_keys;
 use database::tables::{
-    ApplicationUser, BlockItem, EndUser, OfflineMessage, ProcessNode, RosterItem, ServiceParameter,
-    VCard,
+    ApplicationUser, BlockItem, EndUser, OfflineMessage, ProcessNode, RedundancyGroup, RosterItem,
+    ServiceParameter, VCard,
 };
-use database::{Access, Database, Revision, Transaction};
+use database::{Access, Database, Transaction, Versioned};
+use redundancy::{Group, Groups};
 use service::Paths;
 use supervisor::{Activation, Client, View};
 use tonic::Code;
@@ -15,8 +16,8 @@ use tonic::Code;
 use crate::error::{Error, Kind, Result};
 use crate::logs::LOG_FOLDER;
 use crate::ports::{
-    NetworkChange, NodeRecord, Replication, ReplicationNode, ScramKeys, Service, ServiceKind,
-    State, Storage, Supervision, UserChange, UserRecord,
+    Assignment, NetworkChange, NodeRecord, Replication, ReplicationNode, ScramKeys, Service,
+    ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
 };
 use crate::replication::meaning;
 use crate::users::changed_meanwhile;
@@ -217,6 +218,7 @@ fn record(row: EndUser) -> UserRecord {
         name: row.name,
         mail: row.mail,
         enabled: row.enabled,
+        node: row.node,
         scram_sha1: row.scram_sha1.map(from_row),
         scram_sha256: row.scram_sha256.map(from_row),
     }
@@ -228,39 +230,103 @@ fn row(record: UserRecord) -> EndUser {
         name: record.name,
         mail: record.mail,
         enabled: record.enabled,
+        node: record.node,
         scram_sha1: record.scram_sha1.map(to_row),
         scram_sha256: record.scram_sha256.map(to_row),
     }
 }
 
+fn group(row: RedundancyGroup) -> Group {
+    Group {
+        name: row.name,
+        description: row.description,
+        first: row.first,
+        second: row.second,
+        high_availability: row.high_availability,
+    }
+}
+
+fn group_row(group: Group) -> RedundancyGroup {
+    RedundancyGroup {
+        name: group.name,
+        description: group.description,
+        first: group.first,
+        second: group.second,
+        high_availability: group.high_availability,
+    }
+}
+
+fn node_row(node: NodeRecord) -> ProcessNode {
+    ProcessNode {
+        name: node.name,
+        domain: node.domain,
+        address: node.address,
+        role: if node.publisher {
+            "publisher".into()
+        } else {
+            "subscriber".into()
+        },
+        product: node.product,
+        replica: 0,
+    }
+}
+
+fn groups_changed(text: &str) -> Error {
+    Error::refused(format!(
+        "the groups changed meanwhile: {text}. See \"groups list\", then run it again"
+    ))
+}
+
+/// How often a change of users is built again when a row changed between its
+/// reading and the change, as assigning a home does.
+const ATTEMPTS: usize = 5;
+
 impl Store {
-    /// The revision of a user's row, which must still be as it was read.
-    async fn revision(&self, old: &UserRecord) -> Result<Revision> {
-        match self.0.get_versioned::<EndUser>(&[&old.user]).await? {
-            Some(found) if record(found.row.clone()) == *old => Ok(found.revision),
-            Some(_) => Err(changed_meanwhile(&format!("{} was changed", old.user))),
-            None => Err(changed_meanwhile(&format!("{} was deleted", old.user))),
+    /// A user's row, which must still be as it was read but for the home.
+    async fn unchanged(&self, old: &UserRecord) -> Result<Versioned<EndUser>> {
+        let found = self.0.get_versioned::<EndUser>(&[&old.user]).await?;
+        let found = found.ok_or_else(|| changed_meanwhile(&format!("{} was deleted", old.user)))?;
+        let read = UserRecord {
+            node: found.row.node.clone(),
+            ..old.clone()
+        };
+        if record(found.row.clone()) != read {
+            return Err(changed_meanwhile(&format!("{} was changed", old.user)));
         }
+        Ok(found)
     }
 
-    /// Deletes a user with all that belongs to them: a later user of the same
-    /// name must not inherit contacts or messages.
-    async fn without(&self, name: &str) -> Result<Transaction> {
-        let mut transaction = Transaction::new()
-            .delete::<EndUser>(&[name])
-            .delete::<VCard>(&[name]);
-        for row in self.0.list::<RosterItem>(&[name]).await? {
-            transaction = transaction.delete::<RosterItem>(&[name, &row.contact]);
-        }
-        for row in self.0.list::<BlockItem>(&[name]).await? {
-            transaction = transaction.delete::<BlockItem>(&[name, &row.jid]);
-        }
-        for row in self.0.list::<OfflineMessage>(&[name]).await? {
-            let sequence = row.sequence.to_string();
-            transaction = transaction.delete::<OfflineMessage>(&[name, &sequence]);
+    async fn users_transaction(&self, changes: &[UserChange]) -> Result<Transaction> {
+        let mut transaction = Transaction::new();
+        for change in changes {
+            transaction = match change {
+                UserChange::Insert(record) => transaction.insert(&row(record.clone()))?,
+                UserChange::Replace { old, new } => {
+                    let found = self.unchanged(old).await?;
+                    let new = EndUser {
+                        node: found.row.node,
+                        ..row(new.clone())
+                    };
+                    transaction
+                        .require_revision::<EndUser>(&[&old.user], found.revision)
+                        .put(&new)?
+                }
+                UserChange::Delete(name) => transaction.and(without(name)),
+            };
         }
         Ok(transaction)
     }
+}
+
+/// Deletes a user with all that belongs to them: a later user of the same
+/// name must not inherit contacts or messages.
+fn without(name: &str) -> Transaction {
+    Transaction::new()
+        .delete::<EndUser>(&[name])
+        .delete_all::<VCard>(&[name])
+        .delete_all::<RosterItem>(&[name])
+        .delete_all::<BlockItem>(&[name])
+        .delete_all::<OfflineMessage>(&[name])
 }
 
 #[tonic::async_trait]
@@ -275,25 +341,18 @@ impl Storage for Store {
     }
 
     async fn commit_users(&self, changes: Vec<UserChange>) -> Result<()> {
-        let mut transaction = Transaction::new();
-        for change in changes {
-            transaction = match change {
-                UserChange::Insert(record) => transaction.insert(&row(record))?,
-                UserChange::Replace { old, new } => {
-                    let revision = self.revision(&old).await?;
-                    transaction
-                        .require_revision::<EndUser>(&[&old.user], revision)
-                        .put(&row(new))?
+        let mut attempt = 1;
+        loop {
+            let transaction = self.users_transaction(&changes).await?;
+            match self.0.transact(transaction).await {
+                Ok(_) => return Ok(()),
+                // Whether it concerns this change is seen by reading again.
+                Err(database::Error::Changed(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(database::Error::Exists(text) | database::Error::Changed(text)) => {
+                    return Err(changed_meanwhile(&text));
                 }
-                UserChange::Delete(name) => transaction.and(self.without(&name).await?),
-            };
-        }
-        match self.0.transact(transaction).await {
-            Ok(_) => Ok(()),
-            Err(database::Error::Exists(text) | database::Error::Changed(text)) => {
-                Err(changed_meanwhile(&text))
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -333,27 +392,53 @@ impl Storage for Store {
         Ok(nodes.collect())
     }
 
-    async fn add_node(&self, node: NodeRecord) -> Result<()> {
-        let row = ProcessNode {
-            name: node.name,
-            domain: node.domain,
-            address: node.address,
-            role: if node.publisher {
-                "publisher".into()
-            } else {
-                "subscriber".into()
-            },
-            product: node.product,
-            replica: 0,
-        };
-        self.0.transact(Transaction::new().insert(&row)?).await?;
-        Ok(())
+    async fn groups(&self) -> Result<Groups> {
+        let rows = self.0.list::<RedundancyGroup>(&[]).await?;
+        Ok(Groups::new(rows.into_iter().map(group).collect()))
     }
 
-    async fn remove_node(&self, name: &str) -> Result<()> {
-        let gone = Transaction::new().delete::<ProcessNode>(&[name]);
-        self.0.transact(gone).await?;
-        Ok(())
+    async fn change_topology(&self, change: Topology) -> Result<()> {
+        let mut transaction = Transaction::new();
+        if let Some(node) = change.add {
+            transaction = transaction.insert(&node_row(node))?;
+        }
+        if let Some(name) = change.remove {
+            transaction = transaction.delete::<ProcessNode>(&[&name]);
+        }
+        for edit in change.groups {
+            if let Some(old) = edit.old {
+                let found = self
+                    .0
+                    .get_versioned::<RedundancyGroup>(&[&old.name])
+                    .await?;
+                let found = found.filter(|found| found.row == group_row(old.clone()));
+                let found = found.ok_or_else(|| groups_changed(&old.name))?;
+                let key = [old.name.as_str()];
+                transaction = transaction.require_revision::<RedundancyGroup>(&key, found.revision);
+                transaction = match edit.new {
+                    Some(new) => transaction.put(&group_row(new))?,
+                    None => transaction.delete::<RedundancyGroup>(&key),
+                };
+            } else if let Some(new) = edit.new {
+                transaction = transaction.insert(&group_row(new))?;
+            }
+        }
+        match self.0.transact(transaction).await {
+            Ok(_) => Ok(()),
+            Err(database::Error::Changed(text)) => Err(groups_changed(&text)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn assign(&self, users: &[Assignment]) -> Result<()> {
+        let change = users.iter().fold(Transaction::new(), |change, one| {
+            change.set_column::<EndUser>(&[&one.user], "node", &one.from, &one.to)
+        });
+        match self.0.transact(change).await {
+            Ok(_) => Ok(()),
+            Err(database::Error::Changed(text)) => Err(changed_meanwhile(&text)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn replication(&self) -> Result<Replication> {
@@ -400,6 +485,66 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_home_that_is_assigned_meanwhile_stays_and_is_in_nobody_s_way() {
+        let database = TestDatabase::start().await.unwrap();
+        let store = Store(database.client());
+        let alice = UserRecord {
+            user: "alice".into(),
+            name: "Alice".into(),
+            mail: String::new(),
+            enabled: true,
+            node: String::new(),
+            scram_sha1: None,
+            scram_sha256: None,
+        };
+        let inserted = vec![UserChange::Insert(alice.clone())];
+        store.commit_users(inserted).await.unwrap();
+        let home = |from: &str, to: &str| Assignment {
+            user: "alice".into(),
+            from: from.into(),
+            to: to.into(),
+        };
+        store.assign(&[home("", "alpha")]).await.unwrap();
+        let replaced = UserChange::Replace {
+            old: alice.clone().into(),
+            new: UserRecord {
+                name: "Second".into(),
+                ..alice.clone()
+            },
+        };
+        store.commit_users(vec![replaced]).await.unwrap();
+        let found = store.user("alice").await.unwrap().unwrap();
+        assert_eq!((&*found.name, &*found.node), ("Second", "alpha"));
+        let error = store.assign(&[home("", "beta")]).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Refused);
+    }
+
+    #[tokio::test]
+    async fn groups_that_somebody_else_changed_are_not_overwritten() {
+        let database = TestDatabase::start().await.unwrap();
+        let store = Store(database.client());
+        let change = |to: &Groups, from: &Groups| Topology {
+            groups: from.edits(to),
+            ..Topology::default()
+        };
+        let none = Groups::default();
+        let first = none.join("n1", None).unwrap();
+        store.change_topology(change(&first, &none)).await.unwrap();
+        let two = first.join("n2", None).unwrap();
+        let other = first.join("n3", None).unwrap();
+        store.change_topology(change(&two, &first)).await.unwrap();
+        let error = store.change_topology(change(&other, &first)).await;
+        let error = error.unwrap_err();
+        assert!(error.message.contains("run it again"), "{error}");
+        assert_eq!(store.groups().await.unwrap(), two);
+        let three = two.join("n3", None).unwrap();
+        store.change_topology(change(&three, &two)).await.unwrap();
+        let ended = three.leave("n3").leave("n1");
+        store.change_topology(change(&ended, &three)).await.unwrap();
+        assert_eq!(store.groups().await.unwrap(), ended);
+    }
+
+    #[tokio::test]
     async fn what_somebody_else_did_to_a_user_is_not_undone() {
         let database = TestDatabase::start().await.unwrap();
         let store = Store(database.client());
@@ -408,6 +553,7 @@ mod tests {
             name: "Alice".into(),
             mail: String::new(),
             enabled: true,
+            node: String::new(),
             scram_sha1: None,
             scram_sha256: None,
         };

@@ -1,6 +1,7 @@
 //! What the actions need from other services, as two small traits: the
 //! supervisor and the database stand behind them on a node, fakes in tests.
 
+use redundancy::{Edit, Groups};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -146,6 +147,9 @@ pub struct UserRecord {
     pub mail: String,
     /// Whether the user may sign in.
     pub enabled: bool,
+    /// Home node; empty while none is assigned. Only [`Storage::assign`]
+    /// changes it.
+    pub node: String,
     /// Keys for SCRAM-SHA-1.
     pub scram_sha1: Option<ScramKeys>,
     /// Keys for SCRAM-SHA-256.
@@ -166,6 +170,28 @@ pub enum UserChange {
     },
     /// Removes.
     Delete(String),
+}
+
+/// A user who gets another home node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Assignment {
+    /// The user's name.
+    pub user: String,
+    /// Home node until now; empty for none.
+    pub from: String,
+    /// The new one; empty for none.
+    pub to: String,
+}
+
+/// A change of which nodes there are and how they are grouped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// A node that is added.
+    pub add: Option<NodeRecord>,
+    /// Name of a node that is removed.
+    pub remove: Option<String>,
+    /// What becomes of the groups; they must still be as they were read.
+    pub groups: Vec<Edit>,
 }
 
 /// A node of the cluster.
@@ -278,10 +304,14 @@ pub trait Storage: Send + Sync {
     async fn set_parameter(&self, service: &str, name: &str, value: Option<&str>) -> Result<()>;
     /// The nodes of the cluster.
     async fn nodes(&self) -> Result<Vec<NodeRecord>>;
-    /// Adds a node; fails if there is one of the name.
-    async fn add_node(&self, node: NodeRecord) -> Result<()>;
-    /// Removes a node.
-    async fn remove_node(&self, name: &str) -> Result<()>;
+    /// The presence redundancy groups.
+    async fn groups(&self) -> Result<Groups>;
+    /// Changes nodes and groups at once. Fails if there is a node of the name
+    /// of one that is added, or somebody else changed the groups meanwhile.
+    async fn change_topology(&self, change: Topology) -> Result<()>;
+    /// Gives users another home, all of them or none: it is refused when one
+    /// of them is not where it was, or not there any more.
+    async fn assign(&self, users: &[Assignment]) -> Result<()>;
     /// The state of replication.
     async fn replication(&self) -> Result<Replication>;
 }

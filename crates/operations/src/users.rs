@@ -27,6 +27,8 @@ pub struct User {
     pub mail: String,
     /// Whether the user may sign in.
     pub enabled: bool,
+    /// Home node; empty while none is assigned.
+    pub node: String,
 }
 
 /// A user to add, with the password in clear.
@@ -95,6 +97,7 @@ impl NewUser {
             name: self.name.clone(),
             mail: self.mail.clone(),
             enabled: true,
+            node: String::new(),
             scram_sha1: Some(scram_sha1),
             scram_sha256: Some(scram_sha256),
         })
@@ -147,6 +150,7 @@ impl Operations {
             name: record.name,
             mail: record.mail,
             enabled: record.enabled,
+            node: record.node,
         }
     }
 
@@ -224,6 +228,7 @@ impl Operations {
             };
             let mut changed = self.derived(new.checked().map_err(Error::invalid)?).await?;
             changed.enabled = record.enabled;
+            changed.node.clone_from(&record.node);
             let change = UserChange::Replace {
                 old: record.into(),
                 new: changed.clone(),

@@ -1,6 +1,7 @@
 //! `show network cluster`, `set|unset network cluster subscriber …`.
 
 use operations::actions;
+use operations::cluster::NewNode;
 
 use crate::command::{Argument, Command, Kind};
 use crate::reply::Reply;
@@ -26,27 +27,33 @@ pub(super) const COMMANDS: &[Command] = &[
             Argument::required("hostname", Kind::Text, "Host name, without domain"),
             Argument::required("address", Kind::Text, "Address, such as 192.0.2.12"),
             Argument::required("domain", Kind::Text, "Domain, such as example.org"),
+            Argument::optional(
+                "group",
+                Kind::Option,
+                "Redundancy group; without it the first one with one node, or a new one",
+            ),
         ],
         action: Some(&actions::CLUSTER_ADD),
         help: "Add a node, which may join the cluster from then on",
         run: |session, arguments| {
             Box::pin(async move {
-                let node = session
+                let new = NewNode {
+                    product: arguments.text("product").into(),
+                    name: arguments.text("hostname").into(),
+                    address: arguments.text("address").into(),
+                    domain: arguments.text("domain").into(),
+                    group: arguments.optional("group").map(Into::into),
+                };
+                let added = session
                     .operations
-                    .add_subscriber(
-                        session.caller,
-                        arguments.text("product"),
-                        arguments.text("hostname"),
-                        arguments.text("address"),
-                        arguments.text("domain"),
-                    )
+                    .add_subscriber(session.caller, &new)
                     .await?;
                 let text = format!(
-                    "Node {} was added. Set it up as a node that joins, with this cluster's \
-                     security password.\n",
-                    node.name
+                    "Node {} was added, in redundancy group {}. Set it up as a node that joins, \
+                     with this cluster's security password.\n",
+                    added.node.name, added.group
                 );
-                Ok(Reply::new(&node, text))
+                Ok(Reply::new(&added, text))
             })
         },
     },
@@ -62,19 +69,13 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |session, arguments| {
             Box::pin(async move {
                 let name = arguments.text("hostname");
-                session.caller.may(&actions::CLUSTER_REMOVE)?;
-                session
-                    .confirm(&format!(
-                        "Node {name} leaves the cluster: it gets no changes any more and cannot \
-                         come back unless it is added again and set up anew."
-                    ))
-                    .await?;
-                let node = session
+                let removal = session.operations.removal(session.caller, name).await?;
+                session.confirm(&text::removal(&removal)).await?;
+                let removed = session
                     .operations
                     .remove_subscriber(session.caller, name)
                     .await?;
-                let text = format!("Node {} was removed from the cluster.\n", node.name);
-                Ok(Reply::new(&node, text))
+                Ok(Reply::new(&removed, text::removed(&removed)))
             })
         },
     },

@@ -1,8 +1,8 @@
-//! `show network cluster`.
+//! The nodes of the cluster.
 
 use std::fmt::Write as _;
 
-use operations::cluster::Cluster;
+use operations::cluster::{Cluster, Removal};
 
 /// `show network cluster`: a line per node, then the table of nodes.
 pub(crate) fn cluster(cluster: &Cluster) -> String {
@@ -27,6 +27,36 @@ pub(crate) fn cluster(cluster: &Cluster) -> String {
     text += "\nServer Table (processnode) Entries\n----------------------------------\n";
     for node in &cluster.nodes {
         let _ = writeln!(text, "{}", node.name);
+    }
+    text
+}
+
+/// What to know before a node is removed.
+pub(crate) fn removal(removal: &Removal) -> String {
+    let name = &removal.node.name;
+    let mut text = format!(
+        "Node {name} leaves the cluster: it gets no changes any more and cannot come back unless \
+         it is added again and set up anew."
+    );
+    if let Some(group) = removal.group.as_ref().filter(|_| removal.high_availability) {
+        let _ = write!(text, " High availability of group {group} ends.");
+    }
+    if removal.users > 0 {
+        let _ = write!(
+            text,
+            " The publisher serves its users, {} in number, until they are assigned to another \
+             node.",
+            removal.users
+        );
+    }
+    text
+}
+
+/// What the removal of a node did.
+pub(crate) fn removed(removal: &Removal) -> String {
+    let mut text = format!("Node {} was removed from the cluster.\n", removal.node.name);
+    if removal.users > 0 {
+        let _ = writeln!(text, "Users without a home node now: {}.", removal.users);
     }
     text
 }

@@ -8,7 +8,7 @@ mod replication;
 mod services;
 mod tables;
 
-pub(crate) use cluster::cluster;
+pub(crate) use cluster::{cluster, removal, removed};
 pub(crate) use machine::{banner, network, status, version};
 pub(crate) use parameters::parameters;
 pub(crate) use replication::{datastores, replication_status, runtime_state};

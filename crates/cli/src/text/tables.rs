@@ -153,12 +153,17 @@ pub(crate) fn users(users: &[User]) -> String {
 /// `users show`.
 pub(crate) fn user(user: &User) -> String {
     format!(
-        "User    : {}\nJID     : {}\nName    : {}\nMail    : {}\nEnabled : {}\n",
+        "User    : {}\nJID     : {}\nName    : {}\nMail    : {}\nEnabled : {}\nNode    : {}\n",
         user.user,
         user.jid,
         user.name,
         user.mail,
-        if user.enabled { "yes" } else { "no" }
+        if user.enabled { "yes" } else { "no" },
+        if user.node.is_empty() {
+            "not assigned"
+        } else {
+            &user.node
+        }
     )
 }
 
@@ -222,6 +227,7 @@ mod tests {
             name: "Ada Lovelace".into(),
             mail: "ada@example.org".into(),
             enabled: true,
+            node: String::new(),
         };
         let bob = User {
             user: "bob".into(),
@@ -238,7 +244,7 @@ mod tests {
         assert_eq!(
             user(&ada),
             "User    : ada\nJID     : ada@example.org\nName    : Ada Lovelace\n\
-             Mail    : ada@example.org\nEnabled : yes\n"
+             Mail    : ada@example.org\nEnabled : yes\nNode    : not assigned\n"
         );
         assert_eq!(users(&[]), "USER  NAME  MAIL\n0 users\n");
     }
