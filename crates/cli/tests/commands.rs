@@ -12,9 +12,10 @@ use cli::parse::Completion;
 use cli::run::{Surroundings, run};
 use cli::session::Terminal;
 use cli::words::split;
-use operations::fakes::{Fakes, service};
+use operations::fakes::{Fakes, node as record, replication_node, service, user_at};
 use operations::ports::{ServiceKind, State};
 use operations::{Caller, Level, Operations};
+use redundancy::Groups;
 
 #[derive(Default)]
 struct Screen {
@@ -363,6 +364,156 @@ async fn replication_of_a_single_node() {
     );
 }
 
+/// A cluster of two nodes, each in a group of its own.
+fn two_nodes() -> Node {
+    let made = node();
+    let mut world = made.fakes.world();
+    world.nodes = vec![record("node1", true), record("node2", false)];
+    world.replication = vec![replication_node("node1", 2), replication_node("node2", 2)];
+    let groups = Groups::default().create("DefaultCluster", "", "node1", None);
+    world.groups = groups.unwrap().create("node2", "", "node2", None).unwrap();
+    drop(world);
+    made
+}
+
+#[tokio::test]
+async fn groups_come_and_go() {
+    let node = two_nodes();
+    assert_eq!(
+        node.run("groups list").await,
+        shown(
+            "GROUP           HA   NODE   JOINED  USERS\n\
+             DefaultCluster  off  node1  yes     0\n\
+             node2           off  node2  yes     0\n\
+             2 groups\n"
+        )
+    );
+    assert_eq!(
+        node.run("groups add pair node1 node2 --description \"Both of them\"")
+            .await,
+        shown(
+            "Group             : pair\nDescription       : Both of them\n\
+             High availability : off\nNode 1            : node1 (0 users)\n\
+             Node 2            : node2 (0 users)\n"
+        )
+    );
+    let (status, text) = node.run("groups delete Pair").await;
+    assert_eq!(status, 1);
+    assert!(text.contains("those there are: pair"), "{text}");
+    let (status, text) = node.run("groups change pair --single --name one").await;
+    assert_eq!(status, 0, "{text}");
+    assert!(text.starts_with("Group             : one\n"), "{text}");
+    let (_, text) = node.run("groups list").await;
+    assert!(text.contains("\nnode2  off"), "{text}");
+    assert_eq!(node.run("groups change one --second node2").await.0, 0);
+    let (status, text) = node.run("groups delete one").await;
+    assert_eq!(status, 0);
+    assert!(text.starts_with("Group one was deleted.\nGROUP"), "{text}");
+}
+
+#[tokio::test]
+async fn high_availability_is_shown_before_it_is_asked_for() {
+    let node = two_nodes();
+    node.run("groups add pair node1 node2").await;
+    let on = || {
+        let groups = node.fakes.world().groups.clone();
+        groups.get("pair").unwrap().high_availability
+    };
+    let preview = "node1: critical services run; replication setup 2\n\
+                   node2: critical services cannot be seen from here; replication setup 2\n\
+                   Whether the critical services of node2 run cannot be seen from here. Where they \
+                   do not, the node fails over at once. See \"utils service list\" there.\n";
+    assert_eq!(
+        node.run("utils ha enable pair --preview").await,
+        shown(preview)
+    );
+    node.answer("n");
+    let (status, text) = node.run("utils ha enable pair").await;
+    assert_eq!(status, 1);
+    assert!(
+        text.starts_with(&format!("{preview}Continue (y/n)?")),
+        "{text}"
+    );
+    assert!(!on());
+    // A script says so beforehand, or is told that it did not.
+    let (status, text) = node.run("utils ha enable pair --json").await;
+    assert!(status == 1 && text.contains("declined"), "{text}");
+    assert!(!on());
+    assert_eq!(
+        node.run("utils ha enable pair --yes").await,
+        shown("High availability of group pair is on.\n")
+    );
+    assert!(on());
+    assert_eq!(
+        node.run("utils ha enable pair").await,
+        shown("High availability of group pair is on already.\n")
+    );
+    let (status, text) = node.run("groups delete pair").await;
+    assert!(
+        status == 1 && text.contains("utils ha disable pair"),
+        "{text}"
+    );
+    node.answer("y");
+    let (status, text) = node.run("utils ha disable pair").await;
+    assert!(status == 0 && text.contains("nobody else's"), "{text}");
+    assert!(!on());
+}
+
+#[tokio::test]
+async fn users_get_homes_and_move() {
+    let node = two_nodes();
+    for number in 0..10 {
+        let user = user_at(&format!("u{number}"), "node1");
+        node.fakes.world().users.insert(user.user.clone(), user);
+    }
+    let preview = "NODE   USERS NOW  USERS THEN\n\
+                   node1  10         5\n\
+                   node2  0          5\n\
+                   5 users would move.\n";
+    assert_eq!(node.run("users rebalance --preview").await, shown(preview));
+    node.answer("n");
+    let (status, text) = node.run("users rebalance --batch 2 --pause 0").await;
+    assert_eq!(status, 1);
+    assert!(text.starts_with(preview), "{text}");
+    assert!(
+        text.contains("2 at a time with a pause of 0 s: about 0 s"),
+        "{text}"
+    );
+    node.answer("y");
+    let (status, text) = node.run("users rebalance --batch 2 --pause 0").await;
+    assert_eq!(status, 0);
+    assert!(
+        text.ends_with("2 of 5 users have moved.\n4 of 5 users have moved.\n5 users have moved.\n"),
+        "{text}"
+    );
+    assert_eq!(
+        node.run("users rebalance").await,
+        shown("Nobody has to move.\n")
+    );
+    assert_eq!(
+        node.run("users assign node2 u9 u8 u0").await,
+        shown("1 user has moved.\n")
+    );
+    assert_eq!(
+        node.run("users unassign u0").await,
+        shown("1 user has moved.\n")
+    );
+    assert!(node.run("users show u0").await.1.contains("not assigned"));
+    let (status, text) = node.run("users move node2 --yes --pause 0").await;
+    assert_eq!((status, text.as_str()), (0, "5 users have moved.\n"));
+    assert_eq!(node.run("users move node1 node9").await.0, 1);
+    assert_eq!(node.run("users rebalance --batch 0 --yes").await.0, 1);
+    assert_eq!(node.run("users rebalance --pause soon").await.0, 1);
+    assert_eq!(
+        node.run("set user-assignment mode none").await,
+        shown("user-assignment mode is none\n")
+    );
+    assert_eq!(
+        node.run("show user-assignment mode").await,
+        shown("user-assignment mode is none\n")
+    );
+}
+
 #[tokio::test]
 async fn parameters_are_shown_checked_and_taken_back() {
     let node = node();
@@ -531,7 +682,7 @@ fn errors_name_what_may_come() {
     assert_eq!(
         error.message,
         "\"servce\" is not known here; after \"utils\" comes one of: dbreplication, \
-         imdb_replication, service, system"
+         ha, imdb_replication, service, system"
     );
     assert_eq!(
         usage("show perf").message,

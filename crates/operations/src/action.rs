@@ -193,6 +193,12 @@ actions! {
     USERS_DELETE = "users.delete", Operate;
     /// Give a user a new password.
     USERS_PASSWORD = "users.password", Operate;
+    /// Give users a home node, or take it from them.
+    USERS_ASSIGN = "users.assign", Operate;
+    /// Move all users of a node.
+    USERS_MOVE = "users.move", Operate;
+    /// Even the nodes' users out.
+    USERS_REBALANCE = "users.rebalance", Operate;
     /// Restart the machine.
     SYSTEM_RESTART = "system.restart", Administer;
     /// Shut the machine down.
@@ -211,6 +217,20 @@ actions! {
     CLUSTER_ADD = "cluster.add", Administer;
     /// Remove a node from the cluster.
     CLUSTER_REMOVE = "cluster.remove", Administer;
+    /// See the redundancy groups.
+    GROUPS_LIST = "groups.list", Look;
+    /// Make a redundancy group.
+    GROUPS_ADD = "groups.add", Administer;
+    /// Change a redundancy group.
+    GROUPS_CHANGE = "groups.change", Administer;
+    /// End a redundancy group.
+    GROUPS_DELETE = "groups.delete", Administer;
+    /// Switch high availability of a redundancy group.
+    AVAILABILITY_SET = "availability.set", Administer;
+    /// See how users who have no home node get one.
+    ASSIGNMENT_SHOW = "assignment.show", Look;
+    /// Choose how users who have no home node get one.
+    ASSIGNMENT_SET = "assignment.set", Administer;
     /// See the state of replication.
     REPLICATION_STATUS = "replication.status", Look;
     /// See the state of the real-time stores.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::Operations;
 use crate::action::{Caller, actions};
 use crate::error::{Error, Kind, Result};
+use crate::groups::refused;
 use crate::network;
 use crate::ports::{Assignment, NetworkChange, NodeRecord, Topology};
 
@@ -205,10 +206,6 @@ fn unassigned(user: &str, node: &str) -> Assignment {
     }
 }
 
-fn refused(refusal: redundancy::Refusal) -> Error {
-    Error::refused(refusal.0)
-}
-
 /// A subscriber as it was typed in, checked.
 fn subscriber(new: &NewNode) -> Result<NodeRecord> {
     let NewNode {
@@ -252,8 +249,7 @@ fn subscriber(new: &NewNode) -> Result<NodeRecord> {
 mod tests {
     use redundancy::{Group, Groups};
 
-    use crate::fakes::{Fakes, administrator};
-    use crate::ports::UserRecord;
+    use crate::fakes::{Fakes, administrator, user_at};
 
     use super::*;
 
@@ -313,15 +309,8 @@ mod tests {
         let groups = fakes.world().groups.clone();
         fakes.world().groups = groups.switch("DefaultCluster", true).unwrap();
         for number in 0..1201 {
-            let user = UserRecord {
-                user: format!("u{number}"),
-                name: String::new(),
-                mail: String::new(),
-                enabled: true,
-                node: if number == 0 { "alpha" } else { "beta" }.into(),
-                scram_sha1: None,
-                scram_sha256: None,
-            };
+            let home = if number == 0 { "alpha" } else { "beta" };
+            let user = user_at(&format!("u{number}"), home);
             fakes.world().users.insert(user.user.clone(), user);
         }
         let before = operations.removal(&admin, "beta").await.unwrap();

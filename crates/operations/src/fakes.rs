@@ -9,8 +9,8 @@ use service::Paths;
 
 use crate::error::{Error, Result};
 use crate::ports::{
-    Assignment, NetworkChange, NodeRecord, Replication, ScramKeys, Service, ServiceKind, State,
-    Storage, Supervision, Topology, UserChange, UserRecord,
+    Assignment, NetworkChange, NodeRecord, Replication, ReplicationNode, ScramKeys, Service,
+    ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
 };
 use crate::users::changed_meanwhile;
 #[cfg(test)]
@@ -42,7 +42,9 @@ pub struct World {
     pub nodes: Vec<NodeRecord>,
     /// Their groups.
     pub groups: Groups,
-    /// Parameters, by service and name.
+    /// The nodes as replication sees them.
+    pub replication: Vec<ReplicationNode>,
+    /// Parameters, by service and name; those of the cluster have no service.
     pub parameters: BTreeMap<(String, String), String>,
     /// What every call answers, when it is to fail.
     pub fault: Option<Error>,
@@ -75,6 +77,47 @@ pub(crate) fn administrator() -> Caller {
         level: Level::Administer,
         face: "test",
         origin: String::new(),
+    }
+}
+
+/// A user without keys, whose home is that node.
+pub fn user_at(name: &str, node: &str) -> UserRecord {
+    UserRecord {
+        user: name.into(),
+        name: String::new(),
+        mail: String::new(),
+        enabled: true,
+        node: node.into(),
+        scram_sha1: None,
+        scram_sha256: None,
+    }
+}
+
+/// A node of the cluster that has joined.
+pub fn node(name: &str, publisher: bool) -> NodeRecord {
+    NodeRecord {
+        name: name.into(),
+        domain: "example.org".into(),
+        address: String::new(),
+        publisher,
+        product: "imp".into(),
+        joined: true,
+    }
+}
+
+/// A node that answers, in that state of replication.
+pub fn replication_node(name: &str, state: u8) -> ReplicationNode {
+    ReplicationNode {
+        name: name.into(),
+        address: String::new(),
+        role: "subscriber".into(),
+        state,
+        reason: String::new(),
+        lag_entries: 0,
+        lag_seconds: 0,
+        reachable: true,
+        ping: None,
+        version: "1.0".into(),
     }
 }
 
@@ -263,6 +306,17 @@ impl Storage for Fakes {
         Ok(())
     }
 
+    async fn enterprise_parameter(&self, name: &str) -> Result<Option<String>> {
+        self.parameter("", name).await
+    }
+
+    async fn set_enterprise_parameter(&self, name: &str, value: &str) -> Result<()> {
+        let mut world = self.ask(format!("set {name} {value}"))?;
+        let key = (String::new(), name.to_owned());
+        world.parameters.insert(key, value.into());
+        Ok(())
+    }
+
     async fn nodes(&self) -> Result<Vec<NodeRecord>> {
         Ok(self.ask("nodes".into())?.nodes.clone())
     }
@@ -314,7 +368,7 @@ impl Storage for Fakes {
     }
 
     async fn replication(&self) -> Result<Replication> {
-        drop(self.ask("replication".into())?);
+        let nodes = self.ask("replication".into())?.replication.clone();
         Ok(Replication {
             state: 2,
             meaning: "Good".into(),
@@ -324,7 +378,7 @@ impl Storage for Fakes {
             role: "leader".into(),
             applied: 17,
             tables: vec!["end_user".into()],
-            nodes: Vec::new(),
+            nodes,
         })
     }
 }

@@ -9,10 +9,13 @@
 //! changes only from the service that runs this for administrators.
 
 pub mod action;
+pub mod availability;
 pub mod cluster;
 pub mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fakes;
+pub mod groups;
+pub mod homes;
 pub mod host;
 pub mod logs;
 pub mod monitoring;
@@ -30,6 +33,7 @@ mod live;
 mod operations;
 
 pub use database::Access;
+pub use redundancy::{Change, Refusal};
 
 pub use action::{Action, Caller, Level, actions};
 pub use error::{Error, Kind, Result};

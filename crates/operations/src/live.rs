@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use authentication::derive_keys;
 use database::tables::{
-    ApplicationUser, BlockItem, EndUser, OfflineMessage, ProcessNode, RedundancyGroup, RosterItem,
-    ServiceParameter, VCard,
+    ApplicationUser, BlockItem, EndUser, EnterpriseParameter, OfflineMessage, ProcessNode,
+    RedundancyGroup, RosterItem, ServiceParameter, VCard,
 };
 use database::{Access, Database, Transaction, Versioned};
 use redundancy::{Group, Groups};
@@ -379,6 +379,20 @@ impl Storage for Store {
         Ok(())
     }
 
+    async fn enterprise_parameter(&self, name: &str) -> Result<Option<String>> {
+        let row = self.0.get::<EnterpriseParameter>(&[name]).await?;
+        Ok(row.map(|row| row.value))
+    }
+
+    async fn set_enterprise_parameter(&self, name: &str, value: &str) -> Result<()> {
+        let row = EnterpriseParameter {
+            name: name.into(),
+            value: value.into(),
+        };
+        self.0.transact(Transaction::new().put(&row)?).await?;
+        Ok(())
+    }
+
     async fn nodes(&self) -> Result<Vec<NodeRecord>> {
         let rows = self.0.list::<ProcessNode>(&[]).await?;
         let nodes = rows.into_iter().map(|row| NodeRecord {
@@ -472,6 +486,7 @@ impl Storage for Store {
                     // Microseconds are far below what a float holds exactly.
                     ping: (member.reachable && member.node != status.node)
                         .then_some(member.ping_micros as f64 / 1000.0),
+                    version: member.version,
                 })
                 .collect(),
         })

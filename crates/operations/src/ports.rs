@@ -233,6 +233,8 @@ pub struct ReplicationNode {
     /// How long it took to answer, in milliseconds; none for this node itself
     /// and for one that does not answer.
     pub ping: Option<f64>,
+    /// Version of its software; empty when it is not known.
+    pub version: String,
 }
 
 /// State of replication, as this node sees it.
@@ -302,6 +304,10 @@ pub trait Storage: Send + Sync {
     async fn parameter(&self, service: &str, name: &str) -> Result<Option<String>>;
     /// Sets a parameter of a service; without a value it has its default again.
     async fn set_parameter(&self, service: &str, name: &str, value: Option<&str>) -> Result<()>;
+    /// A parameter of the whole cluster; none while it has its default.
+    async fn enterprise_parameter(&self, name: &str) -> Result<Option<String>>;
+    /// Sets a parameter of the whole cluster.
+    async fn set_enterprise_parameter(&self, name: &str, value: &str) -> Result<()>;
     /// The nodes of the cluster.
     async fn nodes(&self) -> Result<Vec<NodeRecord>>;
     /// The presence redundancy groups.

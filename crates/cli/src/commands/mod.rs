@@ -6,6 +6,8 @@
 
 mod cluster;
 mod files;
+mod groups;
+mod homes;
 mod parameters;
 mod platform;
 mod replication;
@@ -25,6 +27,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("file list", "List logs"),
     ("file tail", "The end of a log"),
     ("file view", "A whole log"),
+    ("groups", "Nodes that stand in for each other"),
     ("replication-sync", "The gate that services wait at"),
     ("set", "Change settings"),
     ("set cli", "This session"),
@@ -35,18 +38,27 @@ const GROUPS: &[(&str, &str)] = &[
         "Nodes that join the cluster",
     ),
     ("set replication-sync", "The gate that services wait at"),
+    (
+        "set user-assignment",
+        "How users who have no home node get one",
+    ),
     ("show", "Look at the node"),
     ("show perf", "Counters"),
     ("show perf list", "Which counters there are"),
     ("show perf query", "Values of counters"),
     ("show replication-sync", "The gate that services wait at"),
     ("show timezone", "Time zones"),
+    (
+        "show user-assignment",
+        "How users who have no home node get one",
+    ),
     ("unset", "Take settings back"),
     ("unset network", "Network settings"),
     ("unset network cluster", "The nodes of the cluster"),
     ("users", "The people who use the node"),
     ("utils", "Operate the node"),
     ("utils dbreplication", "Replication of the configuration"),
+    ("utils ha", "High availability"),
     ("utils imdb_replication", "Real-time stores"),
     ("utils service", "Services"),
     (
@@ -60,6 +72,8 @@ static COMMANDS: LazyLock<Vec<Command>> = LazyLock::new(|| {
     [
         cluster::COMMANDS,
         files::COMMANDS,
+        groups::COMMANDS,
+        homes::COMMANDS,
         parameters::COMMANDS,
         platform::COMMANDS,
         replication::COMMANDS,

@@ -2,6 +2,7 @@
 //! byte, and changing one is changing an interface.
 
 mod cluster;
+mod groups;
 mod machine;
 mod parameters;
 mod replication;
@@ -9,6 +10,7 @@ mod services;
 mod tables;
 
 pub(crate) use cluster::{cluster, removal, removed};
+pub(crate) use groups::{availability, group, groups, moved, moves, pace, switched};
 pub(crate) use machine::{banner, network, status, version};
 pub(crate) use parameters::parameters;
 pub(crate) use replication::{datastores, replication_status, runtime_state};

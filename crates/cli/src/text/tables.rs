@@ -8,7 +8,7 @@ use operations::logs::Entry;
 use operations::monitoring::{Counter, RaisedAlarm};
 use operations::users::User;
 
-fn count(number: usize, one: &str) -> String {
+pub(super) fn count(number: usize, one: &str) -> String {
     if number == 1 {
         format!("1 {one}\n")
     } else {
@@ -17,7 +17,7 @@ fn count(number: usize, one: &str) -> String {
 }
 
 /// A table with aligned columns.
-fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
