@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::Credentials;
@@ -17,15 +18,34 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A silent connection is asked whether it lives so often.
 const ALIVE: Duration = Duration::from_secs(5);
 
-/// A channel to node `replica` of the own cluster at `address` (`host:port`).
-/// It connects at first use, and again whenever the connection was lost. A
+/// Connects to node `replica` of the own cluster at `address` (`host:port`). A
 /// node with another number at that address is refused.
-pub fn channel(credentials: &Credentials, replica: u64, address: &str) -> Channel {
+pub async fn connect(
+    credentials: &Credentials,
+    replica: u64,
+    address: &str,
+) -> io::Result<TlsStream<TcpStream>> {
     let wanted = Identity {
         replica,
         cluster: credentials.identity().cluster.clone(),
     };
-    let client = credentials.client.clone();
+    let name = ServerName::try_from(wanted.host_name()).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(credentials.client.clone());
+    let connecting = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        connector.connect(name, stream).await
+    };
+    tokio::time::timeout(CONNECT, connecting)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// A channel to node `replica` of the own cluster at `address`, as
+/// [`connect`] makes connections: at first use, and again whenever the
+/// connection was lost.
+pub fn channel(credentials: &Credentials, replica: u64, address: &str) -> Channel {
+    let credentials = credentials.clone();
     let address = address.to_owned();
     // The address is never resolved from here: the connector ignores it.
     Endpoint::from_static("http://node.invalid")
@@ -34,13 +54,10 @@ pub fn channel(credentials: &Credentials, replica: u64, address: &str) -> Channe
         .keep_alive_timeout(ALIVE)
         .keep_alive_while_idle(true)
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let connector = TlsConnector::from(client.clone());
-            let (wanted, address) = (wanted.clone(), address.clone());
+            let (credentials, address) = (credentials.clone(), address.clone());
             async move {
-                let name = ServerName::try_from(wanted.host_name()).map_err(io::Error::other)?;
-                let stream = TcpStream::connect(&address).await?;
-                stream.set_nodelay(true)?;
-                Ok::<_, io::Error>(TokioIo::new(connector.connect(name, stream).await?))
+                let stream = connect(&credentials, replica, &address).await?;
+                Ok::<_, io::Error>(TokioIo::new(stream))
             }
         }))
 }

@@ -34,6 +34,13 @@ impl<S, I, H> Connection<S, I, H> {
     }
 }
 
+impl<S, I: Clone, H> Connection<S, I, H> {
+    /// What is known of the other end.
+    pub fn remote(&self) -> I {
+        self.remote.clone()
+    }
+}
+
 impl<S, I: Clone + Send + Sync + 'static, H> Connected for Connection<S, I, H> {
     type ConnectInfo = I;
 

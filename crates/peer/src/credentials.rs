@@ -86,6 +86,20 @@ impl Credentials {
         })
     }
 
+    /// The same for something else than HTTP/2: both ends must speak `protocol`
+    /// (ALPN, RFC 7301), or the handshake fails.
+    pub fn speaking(&self, protocol: &[u8]) -> Self {
+        let mut server = (*self.server).clone();
+        let mut client = (*self.client).clone();
+        server.alpn_protocols = vec![protocol.into()];
+        client.alpn_protocols = vec![protocol.into()];
+        Self {
+            identity: self.identity.clone(),
+            server: Arc::new(server),
+            client: Arc::new(client),
+        }
+    }
+
     /// The node that these are of.
     pub fn identity(&self) -> &Identity {
         &self.identity

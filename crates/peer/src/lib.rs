@@ -15,7 +15,7 @@ mod listen;
 pub mod testing;
 
 pub use certificates::Identity;
-pub use connect::channel;
+pub use connect::{channel, connect};
 pub use connection::Connection;
 pub use credentials::{Credentials, Error};
 pub use listen::{Link, Remote, accept, incoming, listen};
