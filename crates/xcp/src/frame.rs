@@ -163,7 +163,12 @@ pub enum ToComponent {
 }
 
 /// Writes head and payload; the length is known only afterwards.
-fn put(out: &mut BytesMut, kind: u8, connection: u64, payload: impl FnOnce(&mut BytesMut)) {
+pub(crate) fn put(
+    out: &mut BytesMut,
+    kind: u8,
+    connection: u64,
+    payload: impl FnOnce(&mut BytesMut),
+) {
     let start = out.len();
     out.put_u32_le(0);
     out.put_u8(kind);
@@ -173,7 +178,7 @@ fn put(out: &mut BytesMut, kind: u8, connection: u64, payload: impl FnOnce(&mut 
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-fn put_text(out: &mut BytesMut, text: &str) {
+pub(crate) fn put_text(out: &mut BytesMut, text: &str) {
     // A text is a name, a JID (at most 3071 bytes) or an address.
     let length = text.len().min(usize::from(u16::MAX));
     out.put_u16_le(u16::try_from(length).unwrap_or(u16::MAX));
@@ -181,12 +186,28 @@ fn put_text(out: &mut BytesMut, text: &str) {
 }
 
 /// Reads the fields of one payload.
-struct Fields {
+pub(crate) struct Fields {
     kind: u8,
     rest: Bytes,
 }
 
 impl Fields {
+    pub(crate) fn new(kind: u8, payload: Bytes) -> Self {
+        Self {
+            kind,
+            rest: payload,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What is left.
+    pub(crate) fn rest(self) -> Bytes {
+        self.rest
+    }
+
     fn need(&self, length: usize) -> Result<(), ProtocolError> {
         if self.rest.len() < length {
             return Err(ProtocolError::Malformed { kind: self.kind });
@@ -199,7 +220,7 @@ impl Fields {
         Ok(self.rest.get_u8())
     }
 
-    fn flag(&mut self) -> Result<bool, ProtocolError> {
+    pub(crate) fn flag(&mut self) -> Result<bool, ProtocolError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -207,17 +228,17 @@ impl Fields {
         }
     }
 
-    fn u16(&mut self) -> Result<u16, ProtocolError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, ProtocolError> {
         self.need(2)?;
         Ok(self.rest.get_u16_le())
     }
 
-    fn u64(&mut self) -> Result<u64, ProtocolError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, ProtocolError> {
         self.need(8)?;
         Ok(self.rest.get_u64_le())
     }
 
-    fn text(&mut self) -> Result<String, ProtocolError> {
+    pub(crate) fn text(&mut self) -> Result<String, ProtocolError> {
         let length = usize::from(self.u16()?);
         self.need(length)?;
         String::from_utf8(self.rest.split_to(length).into())
@@ -225,7 +246,7 @@ impl Fields {
     }
 
     /// The frame, if nothing of the payload is left.
-    fn end<T>(self, frame: T) -> Result<T, ProtocolError> {
+    pub(crate) fn end<T>(self, frame: T) -> Result<T, ProtocolError> {
         if !self.rest.is_empty() {
             return Err(ProtocolError::Malformed { kind: self.kind });
         }
@@ -304,10 +325,7 @@ impl Frame for ToRouter {
     }
 
     fn decode(kind: u8, connection: u64, payload: Bytes) -> Result<Self, ProtocolError> {
-        let mut fields = Fields {
-            kind,
-            rest: payload,
-        };
+        let mut fields = Fields::new(kind, payload);
         match kind {
             kind::HELLO => {
                 let version = fields.u16()?;
@@ -397,10 +415,7 @@ impl Frame for ToComponent {
     }
 
     fn decode(kind: u8, connection: u64, payload: Bytes) -> Result<Self, ProtocolError> {
-        let mut fields = Fields {
-            kind,
-            rest: payload,
-        };
+        let mut fields = Fields::new(kind, payload);
         match kind {
             kind::WELCOME => {
                 let version = fields.u16()?;

@@ -1,4 +1,5 @@
-//! The link between the router and the components around it.
+//! The links of the router: to the components around it, and to the routers
+//! of other nodes ([`PeerFrame`], [`PeerReply`]).
 //!
 //! A component (the connection manager, later the conference, archiver and
 //! federation services) connects to the router's Unix socket and exchanges
@@ -38,8 +39,10 @@ mod frame;
 mod link;
 mod listener;
 mod outbox;
+mod peer;
 
 pub use frame::{Decoder, Frame, ProtocolError, ToComponent, ToRouter, VERSION};
 pub use link::{Event, Link};
 pub use listener::{LinkId, Listener, RouterEvent};
 pub use outbox::{LinkDown, Outbox};
+pub use peer::{ADDRESSEES, PeerFrame, PeerReply};

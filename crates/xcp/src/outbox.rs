@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::Frame;
@@ -40,7 +39,8 @@ struct State {
 }
 
 impl Outbox {
-    pub(crate) fn new(mark: usize) -> Self {
+    /// An empty one; [`Outbox::send`] waits above `mark` bytes.
+    pub fn new(mark: usize) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             filled: Notify::new(),
@@ -116,7 +116,7 @@ impl Outbox {
 
     /// Writes whatever is appended until the link ends, in as few writes as
     /// there were wake-ups: under load, frames gather while one is on its way.
-    pub(crate) async fn write(&self, mut socket: OwnedWriteHalf) -> std::io::Result<()> {
+    pub async fn write(&self, mut socket: impl AsyncWrite + Unpin) -> std::io::Result<()> {
         let mut batch = BytesMut::new();
         loop {
             {
@@ -133,6 +133,8 @@ impl Outbox {
                 continue;
             }
             socket.write_all(&batch).await?;
+            // TLS may keep a part to itself.
+            socket.flush().await?;
             batch.clear();
             if batch.capacity() > 1 << 20 {
                 // A rare large batch must not keep its memory.

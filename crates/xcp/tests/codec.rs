@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use xcp::{Decoder, Frame, ProtocolError, ToComponent, ToRouter};
+use xcp::{Decoder, Frame, PeerFrame, PeerReply, ProtocolError, ToComponent, ToRouter};
 
 fn payload() -> impl Strategy<Value = Bytes> {
     proptest::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from)
@@ -65,6 +65,66 @@ fn to_component() -> impl Strategy<Value = ToComponent> {
     ]
 }
 
+fn peer_frame() -> impl Strategy<Value = PeerFrame> {
+    let number = any::<u64>;
+    prop_oneof![
+        (any::<u16>(), number())
+            .prop_map(|(version, instance)| PeerFrame::Hello { version, instance }),
+        proptest::collection::vec(("[a-z]{0,30}", any::<u64>()), 0..7)
+            .prop_map(|homes| PeerFrame::Serves { homes }),
+        (number(), payload()).prop_map(|(number, element)| PeerFrame::Stanza { number, element }),
+        (
+            number(),
+            payload(),
+            proptest::collection::vec("\\PC{0,30}", 0..20)
+        )
+            .prop_map(|(number, element, to)| PeerFrame::Presence {
+                number,
+                element,
+                to,
+            }),
+        number().prop_map(|number| PeerFrame::Resync { number }),
+        number().prop_map(|number| PeerFrame::Synced { number }),
+        (number(), "\\PC{0,30}", any::<i64>()).prop_map(|(number, user, sequence)| {
+            PeerFrame::Stored {
+                number,
+                user,
+                sequence,
+            }
+        }),
+        Just(PeerFrame::Ping),
+        Just(PeerFrame::Bye),
+    ]
+}
+
+fn peer_reply() -> impl Strategy<Value = PeerReply> {
+    let numbers = || proptest::collection::vec(any::<u64>(), 0..20);
+    prop_oneof![
+        (any::<u16>(), any::<u64>(), any::<bool>()).prop_map(|(version, instance, forgot)| {
+            PeerReply::Welcome {
+                version,
+                instance,
+                forgot,
+            }
+        }),
+        numbers().prop_map(|numbers| PeerReply::Handled { numbers }),
+        numbers().prop_map(|numbers| PeerReply::Refused { numbers }),
+        Just(PeerReply::Pong),
+    ]
+}
+
+/// Whatever the bytes are, they end in frames or an error.
+fn nonsense<F: Frame>(bytes: &[u8]) {
+    let mut decoder = Decoder::<F>::default();
+    decoder.buffer().extend_from_slice(bytes);
+    let mut left = bytes.len();
+    while let Ok(Some(_)) = decoder.next_frame() {
+        let now = decoder.buffer().len();
+        assert!(now < left);
+        left = now;
+    }
+}
+
 fn round_trip<F: Frame + PartialEq + std::fmt::Debug>(frames: &[F], cut: usize) {
     let mut wire = BytesMut::new();
     for frame in frames {
@@ -98,14 +158,31 @@ proptest! {
 
     #[test]
     fn any_bytes_end_in_frames_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let mut decoder = Decoder::<ToRouter>::default();
-        decoder.buffer().extend_from_slice(&bytes);
-        let mut left = bytes.len();
-        while let Ok(Some(_)) = decoder.next_frame() {
-            let now = decoder.buffer().len();
-            prop_assert!(now < left);
-            left = now;
-        }
+        nonsense::<ToRouter>(&bytes);
+        nonsense::<ToComponent>(&bytes);
+        nonsense::<PeerFrame>(&bytes);
+        nonsense::<PeerReply>(&bytes);
+    }
+
+    #[test]
+    fn frames_between_routers_survive_any_cut(
+        frames in proptest::collection::vec(peer_frame(), 0..8),
+        replies in proptest::collection::vec(peer_reply(), 0..8),
+        cut in 1usize..64,
+    ) {
+        round_trip(&frames, cut);
+        round_trip(&replies, cut);
+    }
+
+    #[test]
+    fn any_bytes_of_a_known_kind_end_in_a_frame_or_an_error(
+        kind in 128u8..200, bytes in proptest::collection::vec(any::<u8>(), 8..200),
+    ) {
+        let mut wire = (bytes.len() as u32 + 1).to_le_bytes().to_vec();
+        wire.push(kind);
+        wire.extend(&bytes);
+        nonsense::<PeerFrame>(&wire);
+        nonsense::<PeerReply>(&wire);
     }
 }
 
