@@ -29,6 +29,24 @@ pub(crate) fn stream_error(error: StreamError) -> Vec<u8> {
     xml.finish()
 }
 
+/// A stream error that names the node to connect to instead (RFC 6120,
+/// 4.9.3.19). The client asks there for the same domain, and checks the
+/// certificate for it.
+pub(crate) fn see_other_host(address: &str) -> Vec<u8> {
+    let host = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
+    let mut xml = Builder::new();
+    xml.start("stream:error")
+        .attribute("xmlns:stream", ns::STREAM);
+    xml.start("see-other-host")
+        .attribute("xmlns", ns::STREAM_ERRORS)
+        .text(&host);
+    xml.finish()
+}
+
 impl Router {
     pub(crate) fn authenticated(&mut self, connection: ConnectionId, bare: &str, peer: Box<str>) {
         if self.connections.contains_key(&connection) || connection.number == 0 {
@@ -45,6 +63,11 @@ impl Router {
         if self.stopping {
             let error = StreamError::from(Condition::SystemShutdown);
             self.out.close(connection, stream_error(error));
+            return;
+        }
+        if !self.serves(name) {
+            let last = self.farewell(name);
+            self.out.close(connection, last);
             return;
         }
         let key = self.user(name);
@@ -387,5 +410,6 @@ impl Router {
         for connection in rest {
             self.end_connection(connection, error);
         }
+        self.say_goodbye();
     }
 }

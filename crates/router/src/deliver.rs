@@ -179,8 +179,21 @@ impl Router {
             }
             self.settle(receipt);
         }
-        let ready = self.users.get(key).is_some_and(|user| user.is_ready());
-        if ready {
+        let user = self.users.get(key);
+        let away = user
+            .filter(|user| !self.serves(&user.name))
+            .map(|user| user.name.clone());
+        let ready = user.is_some_and(|user| user.is_ready());
+        if let Some(name) = away {
+            for (message, receipt) in messages {
+                if let Ok(header) = Header::parse(&message) {
+                    self.current = receipt;
+                    self.stanza_to_account(&name, &header);
+                    self.current = None;
+                }
+                self.settle(receipt);
+            }
+        } else if ready {
             for (message, receipt) in messages {
                 if let Ok(header) = Header::parse(&message) {
                     self.current = receipt;
@@ -304,7 +317,8 @@ impl Router {
     /// Stores a message for later, or says why not.
     pub(crate) fn store_message(&mut self, key: Key, header: &Header<'_>) {
         let (most, most_bytes) = (self.config.offline_messages, self.config.offline_bytes);
-        let stamp = stanza::stamp(self.now.unix);
+        let (unix, slot) = (self.now.unix, self.slot());
+        let stamp = stanza::stamp(unix);
         let Some(data) = self.users.get_mut(key).and_then(|user| user.data.as_mut()) else {
             return;
         };
@@ -331,7 +345,7 @@ impl Router {
             );
             return;
         }
-        let row = data.add(stanza.into(), &stamp);
+        let row = data.add(stanza.into(), &stamp, unix, slot);
         let mut effects = vec![Effect::Stored(header.bytes().into())];
         if let Some(receipt) = self.defer(None) {
             effects.push(Effect::Settle(receipt));

@@ -1,9 +1,12 @@
 //! What goes into the core and what comes out of it.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
-use xcp::{LinkId, ToComponent};
+use xcp::{LinkId, PeerFrame, PeerReply, ToComponent};
 use xmpp::{Condition, StreamError};
 
+use crate::cluster::Node;
 use crate::connect::stream_error;
 use crate::rows::{OfflineRow, RosterRow, UserRows, Write};
 
@@ -105,6 +108,62 @@ pub enum Event {
         user: Box<str>,
         /// Whether the user exists and may sign in.
         enabled: bool,
+        /// The node that the user is at home at.
+        home: Option<Box<str>>,
+    },
+    /// All users, and where they are at home. What was known before is void.
+    UsersRead(Vec<(Box<str>, Option<Box<str>>)>),
+    /// A message for a user was stored, perhaps by another node.
+    StoredElsewhere {
+        /// The user.
+        user: Box<str>,
+        /// Sequence of the row.
+        sequence: i64,
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// The nodes of the cluster.
+    Nodes {
+        /// Name of this one.
+        own: Box<str>,
+        /// All of them.
+        nodes: Vec<Node>,
+    },
+    /// The homes that this node serves, with the epoch of each claim. Until it
+    /// comes, the node serves its own in epoch 0.
+    Serving(BTreeMap<Box<str>, u64>),
+    /// This router connected to that of another node.
+    PeerConnected {
+        /// The node's number.
+        node: u64,
+        /// Number of the connection; components' links have others.
+        link: LinkId,
+    },
+    /// The other one answered.
+    PeerReply {
+        /// The connection.
+        link: LinkId,
+        /// The answer.
+        reply: PeerReply,
+    },
+    /// The router of another node connected to this one.
+    GuestConnected {
+        /// The node's number, as its certificate says.
+        node: u64,
+        /// Number of the connection; components' links have others.
+        link: LinkId,
+    },
+    /// It sent something.
+    GuestFrame {
+        /// The connection.
+        link: LinkId,
+        /// The frame.
+        frame: PeerFrame,
+    },
+    /// A connection between routers ended.
+    PeerClosed {
+        /// The connection.
+        link: LinkId,
     },
     /// Settings changed.
     Configured(crate::Config),
@@ -185,7 +244,8 @@ pub enum Soft {
 /// What the core wants done. Gathered over many events, then carried out.
 #[derive(Debug, Default)]
 pub struct Actions {
-    /// Encoded frames for each link that has some.
+    /// Encoded frames for each link, to components and other routers, that has
+    /// some.
     pub links: Vec<(LinkId, BytesMut)>,
     /// Requests to the database.
     pub store: Vec<StoreRequest>,
@@ -193,6 +253,8 @@ pub struct Actions {
     pub soft: Vec<Soft>,
     /// Links whose component broke the protocol, with the reason.
     pub broken: Vec<(LinkId, &'static str)>,
+    /// Connections to other routers that are to be ended, with the reason.
+    pub closed: Vec<(LinkId, &'static str)>,
 }
 
 impl Actions {

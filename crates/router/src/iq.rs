@@ -9,7 +9,7 @@ use crate::router::{Later, Place, Router};
 use crate::session::Copy;
 use crate::slab::Key;
 use crate::stanza::{self, StanzaError, names};
-use crate::user::Receipt;
+use crate::user::{Receipt, Sender};
 
 /// Whose address a request was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,8 +157,8 @@ impl Router {
         self.current = session.management.as_mut().map(|management| {
             management.received = management.received.wrapping_add(1);
             Receipt {
-                session: key,
-                number: management.received,
+                sender: Sender::Session(key),
+                number: management.received.into(),
                 holder: None,
             }
         });
@@ -207,7 +207,7 @@ impl Router {
                 Place::Account => {
                     if let Ok(stamped) = Header::parse(&stamped) {
                         let node = address.node().unwrap_or_default();
-                        self.stanza_to_account(node, &stamped, None);
+                        self.stanza_to_account(node, &stamped);
                     }
                     return;
                 }

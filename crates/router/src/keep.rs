@@ -54,7 +54,8 @@ impl Router {
     }
 
     fn keep_from(&mut self, key: Key, from: usize) {
-        let stamp = stanza::stamp(self.now.unix);
+        let (unix, slot) = (self.now.unix, self.slot());
+        let stamp = stanza::stamp(unix);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -86,7 +87,7 @@ impl Router {
                 settled.extend(unacked.receipt.take());
                 continue;
             };
-            let row = data.add(stanza, &stamp);
+            let row = data.add(stanza, &stamp, unix, slot);
             let sequence = row.sequence;
             data.in_delivery.push(sequence);
             unacked.copy = Copy::Kept { sequence, share };

@@ -2,9 +2,14 @@
 //!
 //! [`Router`] is the core: events go in, actions come out, and nothing in it
 //! reads a clock, a socket or a store. [`serve`] is the service around it.
+//!
+//! In a cluster, `cluster` knows which node serves whom, `peer` what is on its
+//! way to and from the other routers, `link` when these are there, and
+//! `remote` what becomes of a stanza for a user whom another node serves.
 
 mod address;
 mod block;
+mod cluster;
 mod config;
 mod connect;
 mod counters;
@@ -13,10 +18,14 @@ mod event;
 mod info;
 mod iq;
 mod keep;
+mod link;
 mod management;
 mod message;
+mod peer;
+mod peers;
 mod presence;
 mod publish;
+mod remote;
 mod roster;
 mod router;
 mod rows;
@@ -32,9 +41,10 @@ mod subscription;
 mod unhandled;
 mod user;
 
+pub use cluster::Node;
 pub use config::{Config, Conflict};
 pub use event::{Actions, ConnectionId, Event, Soft, StoreFailure, StoreRequest, Time};
 pub use router::{Random, Router};
 pub use rows::{OfflineRow, RosterRow, Subscription, UserRows, Write};
-pub use serve::serve;
+pub use serve::{Homes, serve, serve_homes};
 pub use stats::Stats;

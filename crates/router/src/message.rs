@@ -117,7 +117,7 @@ impl Router {
             match self.place(&address) {
                 Place::Account => {
                     let node = address.node().unwrap_or_default();
-                    self.stanza_to_account(node, &stamped, None);
+                    self.stanza_to_account(node, &stamped);
                 }
                 Place::Server => self.bounce(&stamped, StanzaError::ServiceUnavailable, ""),
                 Place::Host(link) => {

@@ -53,11 +53,11 @@ impl Router {
                     }
                 }
                 let stanza = stanza::addressed(header, &jid, Some(&target));
-                self.route(&stanza, None);
+                self.route(&stanza);
             }
             Some("probe" | "error") => {
                 let stanza = stanza::addressed(header, &jid, Some(address.as_str()));
-                self.route(&stanza, None);
+                self.route(&stanza);
             }
             Some(_) => self.reply_error(key, header, StanzaError::BadRequest, ""),
         }
@@ -123,19 +123,27 @@ impl Router {
                 self.deliver(other, &out, Copy::Shared);
             }
         }
+        let (own, away) = self.split(self.watchers(user));
+        // Who moved to another node and is there already has not gone.
+        let moved =
+            header.kind().is_some() && header.from().is_some_and(|from| self.is_seen(&from.get()));
+        for contact in own.iter().filter(|_| !moved) {
+            self.show(&header, contact);
+        }
+        self.show_away(stanza, away);
+    }
+
+    /// The contacts that see a user.
+    pub(crate) fn watchers(&self, user: Key) -> Vec<Box<str>> {
         let Some(data) = self.users.get(user).and_then(|user| user.data.as_ref()) else {
-            return;
+            return Vec::new();
         };
-        let watchers: Vec<Box<str>> = data
-            .roster
+        data.roster
             .values()
             .filter(|row| row.subscription.from())
             .filter(|row| data.blocks.is_empty() || !self.is_blocked(user, &row.contact))
             .map(|row| row.contact.clone())
-            .collect();
-        for contact in watchers {
-            self.show(&header, &contact);
-        }
+            .collect()
     }
 
     /// Sends a presence stanza to a contact. Nobody is loaded for it: who has
@@ -195,6 +203,7 @@ impl Router {
             .roster
             .values()
             .filter(|row| row.subscription.to())
+            .filter(|row| data.blocks.is_empty() || !self.is_blocked(user, &row.contact))
             .map(|row| row.contact.clone())
             .collect();
         let asked: Vec<Box<str>> = data
@@ -202,9 +211,16 @@ impl Router {
             .values()
             .filter_map(|row| row.pending_in.clone())
             .collect();
-        for contact in seen {
+        let (own, away) = self.split(seen);
+        for contact in own {
             self.probe(key, &contact);
         }
+        let mut probe = xmpp::Builder::new();
+        probe
+            .start("presence")
+            .attribute("type", "probe")
+            .attribute("from", &jid);
+        self.show_away(&probe.finish(), away);
         for request in asked {
             self.deliver(key, request.as_bytes(), Copy::Shared);
         }
@@ -227,6 +243,11 @@ impl Router {
         let jid = session.jid.clone();
         let own: Box<str> = session.bare().into();
         if self.is_blocked(user, contact) {
+            return;
+        }
+        if self.away(contact).is_some() {
+            let probe = stanza::presence("probe", &jid, contact);
+            self.later.push_back(Later::Route(probe.into()));
             return;
         }
         let Some(other) = self.local_user(contact) else {

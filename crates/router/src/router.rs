@@ -1,7 +1,7 @@
 //! The core: events go in, actions come out. No I/O, no clock.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,15 +10,19 @@ use xmpp::{Condition, Header, StreamError};
 
 use crate::Config;
 use crate::address::Address;
+use crate::cluster::{Cluster, Server};
 use crate::event::{Actions, ConnectionId, Event, Time};
+use crate::link::PeerLink;
+use crate::peer::Peer;
+use crate::remote::Moving;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
 use crate::stanza::{self, StanzaError};
 use crate::stats::Stats;
-use crate::user::{Held, Receipt, User};
+use crate::user::{Held, Receipt, Sender, User};
 
 /// Most events that may wait for one user.
-const HELD: usize = 2000;
+pub(crate) const HELD: usize = 2000;
 
 /// A connection that signed in.
 #[derive(Debug)]
@@ -43,6 +47,12 @@ pub(crate) enum Later {
     Drain(Key),
     /// End a session whose queue is full.
     Overflow(Key),
+    /// Find another way for a stanza that its node did not take.
+    Astray(Bytes, Option<Receipt>, Option<u64>),
+    /// A node lags too far behind.
+    Lost(u64),
+    /// Forget a user whom another node serves.
+    LetGo(Key),
 }
 
 /// Who is to be woken.
@@ -54,6 +64,10 @@ pub(crate) enum Timer {
     User(Key),
     /// Messages of a user could not be stored.
     Keep(Key),
+    /// What another node stored for a user has not arrived.
+    Awaits(Key),
+    /// The routers of other nodes are to be asked whether they are there.
+    Peers,
 }
 
 /// Where a stanza goes.
@@ -96,6 +110,17 @@ pub struct Router {
     pub(crate) last_shared: u64,
     pub(crate) stopping: bool,
     pub(crate) stats: Stats,
+    pub(crate) cluster: Cluster,
+    /// The routers of other nodes, by the nodes' numbers.
+    pub(crate) peers: BTreeMap<u64, Peer>,
+    pub(crate) peer_links: HashMap<LinkId, PeerLink>,
+    /// Users who moved while messages for them were on their way.
+    pub(crate) moving: HashMap<Box<str>, Moving>,
+    /// Differs at each start; 0 until other nodes are known.
+    pub(crate) instance: u64,
+    pub(crate) last_stream: u32,
+    /// A time is set at which other routers are looked at.
+    pub(crate) watching: bool,
 }
 
 impl std::fmt::Debug for Router {
@@ -131,6 +156,13 @@ impl Router {
             last_shared: 0,
             stopping: false,
             stats: Stats::default(),
+            cluster: Cluster::default(),
+            peers: BTreeMap::new(),
+            peer_links: HashMap::new(),
+            moving: HashMap::new(),
+            instance: 0,
+            last_stream: 0,
+            watching: false,
         }
     }
 
@@ -153,7 +185,24 @@ impl Router {
             }
             Event::RostersChanged => self.rosters_changed(),
             Event::VCard { user, xml } => self.vcard_read(&user, xml),
-            Event::UserChanged { user, enabled } => self.user_changed(&user, enabled),
+            Event::UserChanged {
+                user,
+                enabled,
+                home,
+            } => self.user_changed(&user, enabled, home.as_deref()),
+            Event::UsersRead(users) => self.users_read(users),
+            Event::StoredElsewhere {
+                user,
+                sequence,
+                size,
+            } => self.stored_elsewhere(&user, sequence, size),
+            Event::Nodes { own, nodes } => self.nodes_changed(&own, nodes),
+            Event::Serving(homes) => self.claims_changed(homes),
+            Event::PeerConnected { node, link } => self.peer_connected(node, link),
+            Event::PeerReply { link, reply } => self.peer_reply(link, reply),
+            Event::GuestConnected { node, link } => self.guest_connected(node, link),
+            Event::GuestFrame { link, frame } => self.guest_frame(link, frame),
+            Event::PeerClosed { link } => self.peer_closed(link),
             Event::Configured(config) => self.config = config,
             Event::Tick => {}
             Event::Shutdown => self.shut_down(),
@@ -161,12 +210,16 @@ impl Router {
         self.fire();
         while let Some(later) = self.later.pop_front() {
             match later {
-                Later::Route(stanza) => self.route(&stanza, None),
+                Later::Route(stanza) => self.route(&stanza),
                 Later::Reroute(user, stanzas) => self.reroute(user, stanzas),
                 Later::Drain(user) => self.drain(user),
                 Later::Overflow(session) => self.overflow(session),
+                Later::Astray(stanza, receipt, not) => self.astray(&stanza, receipt, not),
+                Later::LetGo(user) => self.let_go(user),
+                Later::Lost(node) => self.give_up(node, "it lags too far behind"),
             }
         }
+        self.answer_peers();
         std::mem::swap(&mut self.out, out);
     }
 
@@ -175,15 +228,16 @@ impl Router {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Whether nothing waits for the database any more.
+    /// Whether nothing waits for the database or another node any more.
     pub fn is_settled(&self) -> bool {
-        self.users.iter().all(|(_, user)| {
-            !user.busy
-                && user
-                    .journal
-                    .as_ref()
-                    .is_none_or(|journal| journal.is_idle())
-        })
+        self.peers.values().all(|peer| peer.out.is_settled())
+            && self.users.iter().all(|(_, user)| {
+                !user.busy
+                    && user
+                        .journal
+                        .as_ref()
+                        .is_none_or(|journal| journal.is_idle())
+            })
     }
 
     /// Names of the users in memory.
@@ -304,7 +358,7 @@ impl Router {
             );
             return;
         }
-        self.route(element, None);
+        self.route(element);
     }
 
     /// An element of a client. What cannot be handled yet waits in order.
@@ -407,7 +461,7 @@ impl Router {
     }
 
     /// Routes a stanza that has `from` and `to`.
-    pub(crate) fn route(&mut self, bytes: &[u8], receipt: Option<Receipt>) {
+    pub(crate) fn route(&mut self, bytes: &[u8]) {
         let Ok(header) = Header::parse(bytes) else {
             return;
         };
@@ -418,7 +472,7 @@ impl Router {
             Place::Server => self.stanza_to_server(&header),
             Place::Account => {
                 let node = address.node().unwrap_or_default();
-                self.stanza_to_account(node, &header, receipt);
+                self.stanza_to_account(node, &header);
             }
             Place::Host(link) => {
                 let element = Bytes::copy_from_slice(&stanza::with_namespace(&header));
@@ -428,14 +482,23 @@ impl Router {
         }
     }
 
-    /// A stanza for a user of the domain, who may have to be loaded first.
-    pub(crate) fn stanza_to_account(
-        &mut self,
-        node: &str,
-        header: &Header<'_>,
-        receipt: Option<Receipt>,
-    ) {
-        let key = self.user(node);
+    /// A stanza for a user of the domain.
+    pub(crate) fn stanza_to_account(&mut self, name: &str, header: &Header<'_>) {
+        if header.name() == "message" && self.moving.contains_key(name) {
+            self.hold_behind(name, header);
+            return;
+        }
+        match self.cluster.server_of(name) {
+            None | Some(Server::Here) => self.stanza_to_own(name, header),
+            Some(Server::There(node)) => self.forward(node, name, header),
+            Some(Server::Nobody) => self.take_care(name, header),
+        }
+    }
+
+    /// A stanza for a user whose rows this node sees to. The user may have to
+    /// be loaded first.
+    pub(crate) fn stanza_to_own(&mut self, name: &str, header: &Header<'_>) {
+        let key = self.user(name);
         let Some(user) = self.users.get_mut(key) else {
             return;
         };
@@ -443,7 +506,7 @@ impl Router {
             self.stanza_to_user(key, header);
         } else if user.held.len() < HELD {
             let stanza = header.bytes().into();
-            let receipt = receipt.or_else(|| self.defer(None));
+            let receipt = self.defer(None);
             if let Some(user) = self.users.get_mut(key) {
                 user.held.push_back(Held::Stanza(stanza, receipt));
             }
@@ -506,12 +569,16 @@ impl Router {
             holder,
             ..self.current?
         };
-        let management = self
-            .sessions
-            .get_mut(receipt.session)?
-            .management
-            .as_mut()?;
-        management.unhandled.push(receipt);
+        match receipt.sender {
+            Sender::Session(key) => {
+                let management = self.sessions.get_mut(key)?.management.as_mut()?;
+                management.unhandled.push(receipt);
+            }
+            Sender::Peer(stream) => {
+                let pending = &mut self.stream(stream)?.incoming.pending;
+                *pending.entry(receipt.number).or_default() += 1;
+            }
+        }
         Some(receipt)
     }
 
@@ -525,6 +592,8 @@ impl Router {
                 Timer::Resuming(key) => self.resuming_timer(key, due),
                 Timer::User(key) => self.user_timer(key),
                 Timer::Keep(key) => self.keep_again(key),
+                Timer::Awaits(key) => self.awaits_timer(key),
+                Timer::Peers => self.watch_peers(),
             }
         }
     }

@@ -96,6 +96,8 @@ pub struct OfflineRow {
 pub struct UserRows {
     /// Whether the user may sign in.
     pub enabled: bool,
+    /// The node that the user is at home at.
+    pub home: Option<Box<str>>,
     /// Contacts.
     pub roster: Vec<RosterRow>,
     /// Blocked addresses.

@@ -1,23 +1,26 @@
 //! The service around the core: sockets, database, time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use database::tables::{EndUser, RosterItem};
+use database::tables::{EndUser, OfflineMessage, ProcessNode, RosterItem};
 use database::{Access, Database, Parameters, WatchEvent};
+use peer::Credentials;
 use ring::rand::{SecureRandom, SystemRandom};
 use service::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use xcp::{LinkId, Listener, Outbox, RouterEvent};
 use xmpp_config_manager::Report;
 
 use crate::counters::Counters;
 use crate::event::{Actions, Event, Time};
+use crate::peers::{PeerEvent, Peers};
 use crate::publish::{Publisher, To};
 use crate::router::{Random, Router};
-use crate::{Config, Conflict, storage};
+use crate::{Config, Conflict, Node, storage};
 
 /// Batches that are handled before anything is written.
 const DRAIN: usize = 32;
@@ -103,9 +106,96 @@ struct Shell {
     database: Database,
     answers: mpsc::UnboundedSender<Event>,
     publisher: Publisher,
+    /// Name of this node.
+    own: String,
+    /// The nodes of the cluster, by name.
+    nodes: BTreeMap<String, ProcessNode>,
+    /// Connections to the routers of other nodes; a test has none.
+    peers: Option<Peers>,
 }
 
 impl Shell {
+    fn peer(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::Up {
+                link,
+                node,
+                outgoing,
+                out,
+            } => {
+                self.outboxes.insert(link, out);
+                self.handle(if outgoing {
+                    Event::PeerConnected { node, link }
+                } else {
+                    Event::GuestConnected { node, link }
+                });
+            }
+            PeerEvent::Replies(link, replies) => {
+                for reply in replies {
+                    self.handle(Event::PeerReply { link, reply });
+                }
+            }
+            PeerEvent::Frames(link, frames) => {
+                for frame in frames {
+                    self.handle(Event::GuestFrame { link, frame });
+                }
+            }
+            PeerEvent::Down(link) => {
+                self.outboxes.remove(&link);
+                self.handle(Event::PeerClosed { link });
+            }
+        }
+    }
+
+    fn nodes_changed(&mut self, event: WatchEvent<ProcessNode>) {
+        match event {
+            WatchEvent::Put(node) => {
+                self.nodes.insert(node.name.clone(), node);
+            }
+            WatchEvent::Delete(key) => {
+                if let Some(name) = key.0.first() {
+                    self.nodes.remove(name);
+                }
+            }
+            WatchEvent::Snapshot(rows) => {
+                self.nodes = rows
+                    .into_iter()
+                    .map(|node| (node.name.clone(), node))
+                    .collect();
+            }
+        }
+        let others: Vec<(u64, String)> = self
+            .nodes
+            .values()
+            .filter(|node| node.name != self.own && node.replica != 0)
+            .map(|node| (node.replica.unsigned_abs(), node.address.clone()))
+            .collect();
+        let nodes = self.nodes.values().map(|node| Node {
+            name: (&*node.name).into(),
+            number: node.replica.unsigned_abs(),
+            address: (&*node.address).into(),
+            publisher: node.role == "publisher",
+        });
+        let nodes = Event::Nodes {
+            own: (&*self.own).into(),
+            nodes: nodes.collect(),
+        };
+        self.handle(nodes);
+        if let Some(peers) = &mut self.peers {
+            peers.connect_to(&others);
+        }
+    }
+
+    fn messages_changed(&mut self, event: WatchEvent<OfflineMessage>) {
+        if let WatchEvent::Put(row) = event {
+            self.handle(Event::StoredElsewhere {
+                user: row.owner.into(),
+                sequence: row.sequence,
+                size: row.stanza.len(),
+            });
+        }
+    }
+
     fn handle(&mut self, event: Event) {
         self.router
             .handle(event, self.clock.now(), &mut self.actions);
@@ -170,6 +260,12 @@ impl Shell {
                 out.end();
             }
         }
+        for (link, reason) in self.actions.closed.drain(..) {
+            tracing::warn!(link, reason, "A connection to another router is closed.");
+            if let Some(out) = self.outboxes.get(&link) {
+                out.end();
+            }
+        }
         for news in self.actions.soft.drain(..) {
             self.publisher.tell(news, To::All);
         }
@@ -208,6 +304,7 @@ impl Shell {
     fn users_changed(&mut self, event: WatchEvent<EndUser>) {
         match event {
             WatchEvent::Put(user) => self.handle(Event::UserChanged {
+                home: storage::home_of(&user),
                 user: user.user.into(),
                 enabled: user.enabled,
             }),
@@ -216,10 +313,16 @@ impl Shell {
                     self.handle(Event::UserChanged {
                         user: user.into(),
                         enabled: false,
+                        home: None,
                     });
                 }
             }
             WatchEvent::Snapshot(rows) => {
+                let homes = rows
+                    .iter()
+                    .map(|row| (row.user.as_str().into(), storage::home_of(row)))
+                    .collect();
+                self.handle(Event::UsersRead(homes));
                 let enabled: HashSet<String> = rows
                     .into_iter()
                     .filter(|row| row.enabled)
@@ -235,6 +338,7 @@ impl Shell {
                     self.handle(Event::UserChanged {
                         user,
                         enabled: false,
+                        home: None,
                     });
                 }
             }
@@ -242,8 +346,43 @@ impl Shell {
     }
 }
 
-/// Runs the router until the service stops.
+/// The certificate for connections between nodes; a test has none.
+fn credentials() -> anyhow::Result<Option<Credentials>> {
+    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
+        return Ok(None);
+    };
+    Ok(Some(Credentials::load(Path::new(&folder))?))
+}
+
+async fn next_peer(peers: &mut Option<Peers>) -> PeerEvent {
+    match peers {
+        Some(peers) => peers.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The homes that this node serves, with the epoch of each claim; `None` while
+/// nobody says so: then it serves its own.
+pub type Homes = watch::Receiver<Option<BTreeMap<String, u64>>>;
+
+/// Waits for the next word on what this node serves.
+async fn next_homes(homes: &mut Homes) -> Option<BTreeMap<String, u64>> {
+    if homes.changed().await.is_err() {
+        // Nobody will say anything more; the last word holds.
+        std::future::pending::<()>().await;
+    }
+    homes.borrow_and_update().clone()
+}
+
+/// Runs the router until the service stops. It serves the users of its own
+/// node.
 pub async fn serve(ctx: Context) -> anyhow::Result<()> {
+    let (_, homes) = watch::channel(None);
+    serve_homes(ctx, homes).await
+}
+
+/// Runs the router until the service stops, for the users of these homes.
+pub async fn serve_homes(ctx: Context, mut homes: Homes) -> anyhow::Result<()> {
     let node = ctx.node()?;
     let heartbeat = ctx.heartbeat("router");
     let database = Database::open(ctx.paths(), Access::Conversation);
@@ -267,6 +406,9 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let mut counters = Counters::new(ctx.perf(), &node.size);
     let mut users = database.watch::<EndUser>(&[]);
     let mut rosters = database.watch_changes::<RosterItem>(&[]);
+    let mut nodes = database.watch::<ProcessNode>(&[]);
+    let mut messages = database.watch_changes::<OfflineMessage>(&[]);
+    let peers = credentials()?.map(|credentials| Peers::start(&credentials, ctx.alarms().clone()));
     // The wall clock makes the epoch higher at each start.
     let epoch = u64::try_from(clock.now().unix).unwrap_or_default();
     let publisher = Publisher::new(ctx.paths(), &node.name, epoch);
@@ -278,7 +420,11 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
         database,
         answers,
         publisher,
+        own: node.name.clone(),
+        nodes: BTreeMap::new(),
+        peers,
     };
+    homes.mark_changed();
     let running = [("domain", &*node.domain), ("node", &*node.name)];
     let _report = Report::start(ctx.paths(), ctx.id(), &running);
     ctx.ready(&format!("Routes for {}.", node.domain));
@@ -306,6 +452,21 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             }
             event = users.next() => shell.users_changed(event),
             event = rosters.next() => shell.rosters_changed(event),
+            event = nodes.next() => shell.nodes_changed(event),
+            homes = next_homes(&mut homes) => {
+                if let Some(homes) = homes {
+                    let homes = homes.into_iter().map(|(home, epoch)| (home.into(), epoch));
+                    shell.handle(Event::Serving(homes.collect()));
+                }
+            }
+            event = messages.next() => shell.messages_changed(event),
+            event = next_peer(&mut shell.peers) => {
+                shell.peer(event);
+                for _ in 1..DRAIN {
+                    let Some(event) = shell.peers.as_mut().and_then(Peers::try_next) else { break };
+                    shell.peer(event);
+                }
+            }
             to = shell.publisher.wanted() => shell.publish(to),
             () = parameters.changed() => {
                 let config = read_config(&parameters);
@@ -334,16 +495,15 @@ async fn farewell(shell: &mut Shell, answered: &mut mpsc::UnboundedReceiver<Even
     shell.carry_out();
     let end = Instant::now() + FAREWELL;
     while !shell.router.is_settled() {
-        match tokio::time::timeout_at(end, answered.recv()).await {
-            Ok(Some(event)) => {
-                shell.handle(event);
-                shell.carry_out();
-            }
-            Ok(None) | Err(_) => {
+        tokio::select! {
+            Some(event) = answered.recv() => shell.handle(event),
+            event = next_peer(&mut shell.peers) => shell.peer(event),
+            () = tokio::time::sleep_until(end) => {
                 tracing::error!("Not everything could be stored before the stop.");
                 break;
             }
         }
+        shell.carry_out();
     }
     for out in shell.outboxes.values() {
         while out.with(|_| {}).is_ok_and(|waiting| waiting > 0) && Instant::now() < end {

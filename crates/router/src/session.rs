@@ -268,15 +268,15 @@ mod tests {
         management.received = 2;
         assert_eq!(management.handled(), 2);
         let receipt = |number| Receipt {
-            session: Key::from_u64(0),
+            sender: crate::user::Sender::Session(Key::from_u64(0)),
             number,
             holder: None,
         };
         // Numbers 0xffffffff, 0 and 1 came before number 2.
         management.unhandled.push(receipt(1));
-        management.unhandled.push(receipt(u32::MAX));
+        management.unhandled.push(receipt(u64::from(u32::MAX)));
         assert_eq!(management.handled(), u32::MAX - 1);
-        management.unhandled.remove(receipt(u32::MAX));
+        management.unhandled.remove(receipt(u64::from(u32::MAX)));
         assert_eq!(management.handled(), 0);
     }
 }

@@ -53,6 +53,8 @@ conditions! {
     /// The sender blocks the recipient.
     Blocked => "not-acceptable" "cancel",
     NotAllowed => "not-allowed" "cancel",
+    RecipientUnavailable => "recipient-unavailable" "wait",
+    RemoteServerTimeout => "remote-server-timeout" "wait",
     RemoteServerNotFound => "remote-server-not-found" "cancel",
     ResourceConstraint => "resource-constraint" "wait",
     ServiceUnavailable => "service-unavailable" "cancel",

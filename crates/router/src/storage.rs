@@ -54,10 +54,16 @@ where
     }
 }
 
+/// The node that a user is at home at.
+pub(crate) fn home_of(_: &EndUser) -> Option<Box<str>> {
+    None
+}
+
 async fn load(database: &Database, user: &str) -> Result<Option<UserRows>, Error> {
     let Some(person) = database.get::<EndUser>(&[user]).await? else {
         return Ok(None);
     };
+    let home = home_of(&person);
     if !person.enabled {
         return Ok(Some(UserRows::default()));
     }
@@ -69,6 +75,7 @@ async fn load(database: &Database, user: &str) -> Result<Option<UserRows>, Error
     )?;
     Ok(Some(UserRows {
         enabled: true,
+        home,
         roster: roster.into_iter().map(contact).collect(),
         blocks: blocks.into_iter().map(|item| item.jid.into()).collect(),
         offline: offline

@@ -9,7 +9,7 @@ use crate::rows::{OfflineRow, UserRows, Write};
 use crate::session::Copy;
 use crate::slab::Key;
 use crate::stanza::StanzaError;
-use crate::user::{Data, Effect, Held, Receipt, Step};
+use crate::user::{Data, Effect, Held, Receipt, Sender, Step};
 
 const UNSTORED: &str = "The database cannot store it now; try again later.";
 
@@ -24,7 +24,20 @@ impl Router {
         user.busy = false;
         match rows {
             Ok(Some(rows)) if rows.enabled && !user.gone => {
+                // The news of a user who was just added may still come.
+                if self.cluster.server_of(name).is_none() {
+                    self.cluster.set_user(name, rows.home.as_deref());
+                    if !self.serves(name) {
+                        return self.hand_over(key);
+                    }
+                }
+                let Some(user) = self.users.get_mut(key) else {
+                    return;
+                };
                 let mut data = Data::new(rows);
+                for (sequence, size) in std::mem::take(&mut user.news) {
+                    data.learn(sequence, size);
+                }
                 let again = user.data.is_some();
                 if let Some(old) = user.data.take() {
                     // Loaded again after a failed write: what sessions have
@@ -41,6 +54,7 @@ impl Router {
                     // Not at once: the next write may fail like the last.
                     self.keep_later(key);
                 }
+                self.check_awaited(key);
                 self.drain_later(key);
             }
             Ok(_) => {
@@ -91,8 +105,37 @@ impl Router {
         }
     }
 
-    /// An administrator added, changed or removed a user.
-    pub(crate) fn user_changed(&mut self, name: &str, enabled: bool) {
+    /// Where all users are at home.
+    pub(crate) fn users_read(&mut self, users: Vec<(Box<str>, Option<Box<str>>)>) {
+        self.cluster.set_users(users);
+        let away: Vec<Key> = self
+            .users
+            .iter()
+            .filter(|(_, user)| !self.serves(&user.name))
+            .map(|(key, _)| key)
+            .collect();
+        for user in away {
+            self.send_away(user);
+        }
+        self.redistribute();
+    }
+
+    /// An administrator added, changed, moved or removed a user.
+    pub(crate) fn user_changed(&mut self, name: &str, enabled: bool, home: Option<&str>) {
+        let before = self.cluster.server_of(name);
+        if enabled || home.is_some() {
+            self.cluster.set_user(name, home);
+        } else {
+            self.cluster.remove_user(name);
+        }
+        if self.cluster.server_of(name) != before {
+            if !self.serves(name)
+                && let Some(key) = self.names.get(name).copied()
+            {
+                self.send_away(key);
+            }
+            self.redistribute();
+        }
         let Some(key) = self.names.get(name).copied() else {
             return;
         };
@@ -211,7 +254,13 @@ impl Router {
         };
         self.read_done(key);
         match rows {
-            Ok(rows) => self.deliver_stored(key, rows),
+            Ok(rows) => {
+                let slot = self.slot();
+                if let Some(data) = self.users.get_mut(key).and_then(|user| user.data.as_mut()) {
+                    let rows = data.compare(rows, slot);
+                    self.deliver_stored(key, rows);
+                }
+            }
             Err(failure) => {
                 // They stay where they are; the next presence asks again.
                 tracing::error!(user = name, %failure, "Stored messages could not be read.");
@@ -341,7 +390,10 @@ impl Router {
         let Some(user) = self.users.get_mut(key) else {
             return;
         };
-        if user.is_quiet() && user.idle.is_none() {
+        if user.is_quiet() && !self.cluster.serves(&user.name) {
+            // What its sessions did not receive comes first.
+            self.later.push_back(Later::LetGo(key));
+        } else if user.is_quiet() && user.idle.is_none() {
             user.idle = Some(due);
             self.timers.insert((due, Timer::User(key)));
         }
@@ -369,7 +421,11 @@ impl Router {
     /// A deferred stanza is handled.
     pub(crate) fn settle(&mut self, receipt: Option<Receipt>) {
         let Some(receipt) = receipt else { return };
-        let Some(session) = self.sessions.get_mut(receipt.session) else {
+        let key = match receipt.sender {
+            Sender::Session(key) => key,
+            Sender::Peer(stream) => return self.settle_peer(stream, receipt.number),
+        };
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let Some(management) = session.management.as_mut() else {
@@ -379,12 +435,12 @@ impl Router {
         if management.unhandled.is_empty()
             && let Some(resuming) = management.resuming.take()
         {
-            self.resume(receipt.session, resuming.connection, resuming.count);
+            self.resume(key, resuming.connection, resuming.count);
         } else if management
             .answer_owed
             .is_some_and(|asked| management.handled_to(asked))
         {
-            self.answer(receipt.session);
+            self.answer(key);
         }
     }
 }

@@ -14,6 +14,12 @@ const ROOM: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Unhandled(VecDeque<Receipt>);
 
+/// The count of a session's stanza.
+fn count(receipt: Receipt) -> u32 {
+    // Sessions count modulo 2^32.
+    (receipt.number & u64::from(u32::MAX)) as u32
+}
+
 /// Whether count `a` comes before `b`; counts wrap (XEP-0198, section 4).
 pub(crate) fn before(a: u32, b: u32) -> bool {
     // Half of all numbers is far more than a client may have under way.
@@ -27,7 +33,7 @@ impl Unhandled {
         let at = self
             .0
             .iter()
-            .rposition(|known| !before(receipt.number, known.number))
+            .rposition(|known| !before(count(receipt), count(*known)))
             .map_or(0, |at| at + 1);
         self.0.insert(at, receipt);
     }
@@ -44,7 +50,7 @@ impl Unhandled {
 
     /// Number of the oldest stanza that is not handled.
     pub(crate) fn first(&self) -> Option<u32> {
-        self.0.front().map(|receipt| receipt.number)
+        self.0.front().map(|receipt| count(*receipt))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,11 +66,12 @@ impl Unhandled {
 mod tests {
     use super::*;
     use crate::slab::Key;
+    use crate::user::Sender;
 
     fn receipt(number: u32) -> Receipt {
         Receipt {
-            session: Key::from_u64(0),
-            number,
+            sender: Sender::Session(Key::from_u64(0)),
+            number: number.into(),
             holder: None,
         }
     }

@@ -19,13 +19,21 @@ pub(crate) enum Held {
     Stanza(Box<[u8]>, Option<Receipt>),
 }
 
+/// Who waits for a stanza to be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A session here, with stream management.
+    Session(Key),
+    /// The router of another node, by the number of its stream.
+    Peer(u32),
+}
+
 /// A received stanza that counts as handled only when this is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
-    /// The session that sent it.
-    pub(crate) session: Key,
+    pub(crate) sender: Sender,
     /// Its count there.
-    pub(crate) number: u32,
+    pub(crate) number: u64,
     /// The session that has it and has not acknowledged it.
     pub(crate) holder: Option<Key>,
 }
@@ -129,12 +137,25 @@ pub(crate) struct Data {
     pub(crate) last_sequence: i64,
     /// Stored messages that a session has and that are not known to be read.
     pub(crate) in_delivery: Vec<i64>,
+    /// The newest message that each node is known to have stored, by its slot.
+    newest: Vec<(u16, i64)>,
+}
+
+/// The lowest bits of a sequence say which node stored the message, those
+/// above when: each node gives its own, and they follow each other as the
+/// messages did.
+const SLOT: u32 = 16;
+
+/// Which node stored a message.
+pub(crate) fn slot_of(sequence: i64) -> u16 {
+    (sequence & 0xffff) as u16
 }
 
 impl Data {
-    pub(crate) fn new(rows: UserRows) -> Self {
+    pub(crate) fn new(mut rows: UserRows) -> Self {
+        rows.offline.sort_unstable();
         let offline: VecDeque<_> = rows.offline.into();
-        Self {
+        let mut data = Self {
             roster: rows
                 .roster
                 .into_iter()
@@ -145,12 +166,86 @@ impl Data {
             last_sequence: offline.back().map_or(0, |(sequence, _)| *sequence),
             offline,
             in_delivery: Vec::new(),
+            newest: Vec::new(),
+        };
+        let sequences: Vec<i64> = data.offline.iter().map(|(known, _)| *known).collect();
+        for sequence in sequences {
+            data.note(sequence);
+        }
+        data
+    }
+
+    /// Notes the newest message that a node stored.
+    fn note(&mut self, sequence: i64) {
+        let slot = slot_of(sequence);
+        match self.newest.iter_mut().find(|(known, _)| *known == slot) {
+            Some((_, newest)) => *newest = sequence.max(*newest),
+            None => self.newest.push((slot, sequence)),
         }
     }
 
-    /// A new row for a message.
-    pub(crate) fn add(&mut self, stanza: Box<str>, stamp: &str) -> OfflineRow {
-        self.last_sequence += 1;
+    /// The newest message that a node is known to have stored.
+    pub(crate) fn newest_of(&self, slot: u16) -> Option<i64> {
+        let of = |(known, newest): &(u16, i64)| (*known == slot).then_some(*newest);
+        self.newest.iter().find_map(of)
+    }
+
+    /// Whether a node is known to have stored a message, or a later one.
+    pub(crate) fn knows(&self, sequence: i64) -> bool {
+        self.newest_of(slot_of(sequence)) >= Some(sequence)
+    }
+
+    /// The stored messages were read: gives those that are not removed yet,
+    /// and forgets what another node stored and that is gone.
+    pub(crate) fn compare(&mut self, rows: Vec<OfflineRow>, slot: u16) -> Vec<OfflineRow> {
+        let gone: Vec<i64> = self
+            .offline
+            .iter()
+            .map(|(sequence, _)| *sequence)
+            .filter(|known| slot_of(*known) != slot && !self.in_delivery.contains(known))
+            .filter(|known| rows.iter().all(|row| row.sequence != *known))
+            .collect();
+        for sequence in gone {
+            self.forget(sequence);
+        }
+        let mut there = rows;
+        there.retain(|row| {
+            if !self.knows(row.sequence) {
+                self.learn(row.sequence, row.stanza.len());
+            }
+            let known = |(sequence, _): &(i64, usize)| *sequence == row.sequence;
+            self.offline.iter().any(known)
+        });
+        there
+    }
+
+    /// Another node stored a message.
+    pub(crate) fn learn(&mut self, sequence: i64, size: usize) {
+        self.note(sequence);
+        self.last_sequence = self.last_sequence.max(sequence);
+        let at = self.offline.partition_point(|(known, _)| *known < sequence);
+        if self
+            .offline
+            .get(at)
+            .is_none_or(|(known, _)| *known != sequence)
+        {
+            self.offline.insert(at, (sequence, size));
+            self.offline_bytes += size;
+        }
+    }
+
+    /// A new row for a message, at a moment in Unix milliseconds. Its sequence
+    /// follows all that are known, and is never given by another node.
+    pub(crate) fn add(
+        &mut self,
+        stanza: Box<str>,
+        stamp: &str,
+        unix: i64,
+        slot: u16,
+    ) -> OfflineRow {
+        let step = (self.last_sequence >> SLOT).max(unix) + 1;
+        self.last_sequence = step << SLOT | i64::from(slot);
+        self.note(self.last_sequence);
         self.offline.push_back((self.last_sequence, stanza.len()));
         self.offline_bytes += stanza.len();
         OfflineRow {
@@ -200,6 +295,11 @@ pub(crate) struct User {
     pub(crate) gone: bool,
     /// Contacts changed while being loaded: they are read again.
     pub(crate) stale: bool,
+    /// Messages that another node stored and that come before anything else.
+    pub(crate) awaits: Vec<i64>,
+    /// Messages that another node stored while the user was being loaded, with
+    /// their sizes.
+    pub(crate) news: Vec<(i64, usize)>,
     /// A time is set at which what could not be stored is tried again.
     pub(crate) keeping: bool,
     /// When nothing was going on any more; forgotten some time after that.
@@ -220,6 +320,8 @@ impl User {
             busy: true,
             gone: false,
             stale: false,
+            awaits: Vec::new(),
+            news: Vec::new(),
             keeping: false,
             idle: None,
             last_seen: 0,
@@ -228,7 +330,7 @@ impl User {
 
     /// Whether events for the user can be handled now.
     pub(crate) fn is_ready(&self) -> bool {
-        self.data.is_some() && !self.busy
+        self.data.is_some() && !self.busy && self.awaits.is_empty()
     }
 
     pub(crate) fn journal(&mut self) -> &mut Journal {

@@ -172,58 +172,7 @@ impl World {
         let Some(request) = self.waiting.pop_front() else {
             return false;
         };
-        let broken = self.database == Database::Broken;
-        let failure = || StoreFailure("broken by the test".into());
-        let event = match request {
-            StoreRequest::Load { user } => {
-                let rows = self.users.get(&*user).map(|rows| UserRows {
-                    enabled: true,
-                    roster: rows.roster.values().cloned().collect(),
-                    blocks: rows.blocks.clone(),
-                    offline: rows
-                        .offline
-                        .values()
-                        .map(|row| (row.sequence, row.stanza.len()))
-                        .collect(),
-                });
-                let rows = if broken { Err(failure()) } else { Ok(rows) };
-                Event::Loaded { user, rows }
-            }
-            StoreRequest::Write { user, writes } => {
-                if broken || self.database == Database::Full {
-                    let result = Err(failure());
-                    Event::Written { user, result }
-                } else {
-                    let rows = self.users.entry(user.to_string()).or_default();
-                    for write in writes {
-                        apply(rows, write);
-                    }
-                    let result = Ok(());
-                    Event::Written { user, result }
-                }
-            }
-            StoreRequest::Offline { user } => {
-                let rows = self.users.entry(user.to_string()).or_default();
-                let rows = rows.offline.values().cloned().collect();
-                let rows = if broken { Err(failure()) } else { Ok(rows) };
-                Event::Offline { user, rows }
-            }
-            StoreRequest::Roster { user } => {
-                let rows = self.users.entry(user.to_string()).or_default();
-                let rows = rows.roster.values().cloned().collect();
-                let rows = if broken { Err(failure()) } else { Ok(rows) };
-                Event::Roster { user, rows }
-            }
-            StoreRequest::VCard { user } => {
-                let xml = self
-                    .users
-                    .get(&*user)
-                    .and_then(|rows| rows.vcard.as_deref())
-                    .map(Into::into);
-                let xml = if broken { Err(failure()) } else { Ok(xml) };
-                Event::VCard { user, xml }
-            }
-        };
+        let event = answer(&mut self.users, self.database, request);
         self.router.handle(event, self.now, &mut self.actions);
         true
     }
@@ -409,6 +358,66 @@ impl World {
         };
         let rows = self.users.entry(user.into()).or_default();
         rows.roster.insert(contact, row);
+    }
+}
+
+/// Carries a request to the database out.
+pub fn answer(
+    users: &mut BTreeMap<String, Rows>,
+    database: Database,
+    request: StoreRequest,
+) -> Event {
+    let broken = database == Database::Broken;
+    let failure = || StoreFailure("broken by the test".into());
+    match request {
+        StoreRequest::Load { user } => {
+            let rows = users.get(&*user).map(|rows| UserRows {
+                enabled: true,
+                home: None,
+                roster: rows.roster.values().cloned().collect(),
+                blocks: rows.blocks.clone(),
+                offline: rows
+                    .offline
+                    .values()
+                    .map(|row| (row.sequence, row.stanza.len()))
+                    .collect(),
+            });
+            let rows = if broken { Err(failure()) } else { Ok(rows) };
+            Event::Loaded { user, rows }
+        }
+        StoreRequest::Write { user, writes } => {
+            if broken || database == Database::Full {
+                let result = Err(failure());
+                Event::Written { user, result }
+            } else {
+                let rows = users.entry(user.to_string()).or_default();
+                for write in writes {
+                    apply(rows, write);
+                }
+                let result = Ok(());
+                Event::Written { user, result }
+            }
+        }
+        StoreRequest::Offline { user } => {
+            let rows = users.entry(user.to_string()).or_default();
+            let rows = rows.offline.values().cloned().collect();
+            let rows = if broken { Err(failure()) } else { Ok(rows) };
+            Event::Offline { user, rows }
+        }
+        StoreRequest::Roster { user } => {
+            let rows = users.entry(user.to_string()).or_default();
+            let rows = rows.roster.values().cloned().collect();
+            let rows = if broken { Err(failure()) } else { Ok(rows) };
+            Event::Roster { user, rows }
+        }
+        StoreRequest::VCard { user } => {
+            let xml = users
+                .get(&*user)
+                .and_then(|rows| rows.vcard.as_deref())
+                .map(Into::into);
+            let xml = if broken { Err(failure()) } else { Ok(xml) };
+            Event::VCard { user, xml }
+        }
     }
 }
 

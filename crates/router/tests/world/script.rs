@@ -183,6 +183,7 @@ fn step(world: &mut World, line: &str) -> Result<(), String> {
             world.event(Event::UserChanged {
                 user: (*user).into(),
                 enabled: false,
+                home: None,
             });
         }
         ("shutdown", []) => world.event(Event::Shutdown),
