@@ -60,7 +60,19 @@ fn services_that_present_a_certificate_name_its_files() {
             [folder.join("certificate.pem"), folder.join("key.pem")]
         );
     }
-    assert!(catalogue.get("xmpp-router").unwrap().credentials.is_empty());
+    let folder = Path::new("/etc/signalbox/certificates");
+    for id in ["database", "xmpp-router"] {
+        assert_eq!(
+            catalogue.get(id).unwrap().credentials,
+            [
+                folder.join("ca/certificate.pem"),
+                folder.join("cluster/certificate.pem"),
+                folder.join("cluster/key.pem")
+            ]
+        );
+    }
+    let without = catalogue.get("route-datastore").unwrap();
+    assert!(without.credentials.is_empty());
 }
 
 #[test]
