@@ -49,7 +49,7 @@ class Slix(slixmpp.ClientXMPP):
         for event, handler in {
             "session_start": self.on_session, "session_resumed": self.on_resumed, "disconnected": self.on_disconnected,
             "message": self.on_message, "message_error": self.messages.append, "presence": self.presences.append, "failed_auth": self.on_failed_auth,
-            "failed_all_auth": self.on_failed_auth, "connection_failed": lambda error: self.failures.append(str(error)),
+            "stream_error": self.on_stream_error, "failed_all_auth": self.on_failed_auth, "connection_failed": lambda error: self.failures.append(str(error)),
         }.items():
             self.add_event_handler(event, handler)
 
@@ -94,6 +94,11 @@ class Slix(slixmpp.ClientXMPP):
         self.online = False
         if self.staying:
             self.loop.call_later(0.2, self.again)
+
+    def on_stream_error(self, error) -> None:
+        """Another node serves us: come back there."""
+        if error["condition"] == "see-other-host":
+            self.place = (error["see_other_host"].strip("[]"), self.place[1])
 
     def again(self) -> None:
         """Connect once more."""

@@ -58,11 +58,11 @@ def test_what_is_changed_on_a_subscriber_is_changed_everywhere(publisher, subscr
 
 
 @scene()
-async def test_a_person_signs_in_on_the_other_node(person, subscriber):
+async def test_who_has_no_home_and_signs_in_on_the_other_node_is_sent_to_the_publisher(person, publisher, subscriber):
     eventually("the person is known", lambda: person.user in subscriber.cli("users", "list"), 10)
-    there = Person(subscriber, person.user, person.password)
-    async with online(there.slix()):
-        pass
+    there = Person(subscriber, person.user, person.password).slix()
+    async with online(there):
+        assert there.place[0] == publisher.address
 
 
 def test_without_the_publisher_subscribers_read_and_say_why_nothing_changes(lab, publisher, subscriber, person):

@@ -54,7 +54,8 @@ where
     }
 }
 
-/// The node that a user is at home at.
+/// The node that a user is at home at; nobody has one yet, so that all belong
+/// to the publisher.
 pub(crate) fn home_of(_: &EndUser) -> Option<Box<str>> {
     None
 }
