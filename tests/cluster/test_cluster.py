@@ -58,8 +58,9 @@ def test_what_is_changed_on_a_subscriber_is_changed_everywhere(publisher, subscr
 
 
 @scene()
-async def test_who_has_no_home_and_signs_in_on_the_other_node_is_sent_to_the_publisher(person, publisher, subscriber):
-    eventually("the person is known", lambda: person.user in subscriber.cli("users", "list"), 10)
+async def test_who_signs_in_on_another_node_is_sent_home(person, publisher, subscriber):
+    publisher.cli("users", "assign", "node1", person.user)
+    eventually("the home is known", lambda: "node1" in subscriber.cli("users", "show", person.user), 10)
     there = Person(subscriber, person.user, person.password).slix()
     async with online(there):
         assert there.place[0] == publisher.address

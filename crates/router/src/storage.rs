@@ -54,10 +54,9 @@ where
     }
 }
 
-/// The node that a user is at home at; nobody has one yet, so that all belong
-/// to the publisher.
-pub(crate) fn home_of(_: &EndUser) -> Option<Box<str>> {
-    None
+/// The node that a user is at home at.
+pub(crate) fn home_of(user: &EndUser) -> Option<Box<str>> {
+    (!user.node.is_empty()).then(|| user.node.as_str().into())
 }
 
 async fn load(database: &Database, user: &str) -> Result<Option<UserRows>, Error> {
