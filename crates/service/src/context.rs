@@ -8,7 +8,7 @@ use libsystemd::daemon::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::Heartbeats;
-use crate::{Alarms, Heartbeat, Node, NodeError, Paths, Perf, notify};
+use crate::{Alarms, Heartbeat, Node, NodeError, Paths, Perf, Watchdog, notify};
 
 /// The surroundings of a running service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ struct Inner {
     alarms: Alarms,
     stop: CancellationToken,
     heartbeats: Heartbeats,
+    /// Whether the service feeds the watchdog itself.
+    feeds: AtomicBool,
     ready: AtomicBool,
     status: Mutex<String>,
     started: Instant,
@@ -38,6 +40,7 @@ impl Context {
             alarms: Alarms::default(),
             stop: CancellationToken::new(),
             heartbeats: Heartbeats::new(),
+            feeds: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             status: Mutex::default(),
             started: Instant::now(),
@@ -140,6 +143,17 @@ impl Context {
     /// the loop must tick at least every five seconds.
     pub fn heartbeat(&self, name: &str) -> Heartbeat {
         self.0.heartbeats.register(name)
+    }
+
+    /// Has the service feed systemd's watchdog itself from now on, for one that
+    /// must be killed sooner after a stall than heartbeats can tell.
+    pub fn watchdog(&self) -> Watchdog {
+        self.0.feeds.store(true, Ordering::Relaxed);
+        Watchdog::new()
+    }
+
+    pub(crate) fn feeds_itself(&self) -> bool {
+        self.0.feeds.load(Ordering::Relaxed)
     }
 
     pub(crate) fn heartbeats(&self) -> &Heartbeats {

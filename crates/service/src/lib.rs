@@ -14,6 +14,7 @@ mod paths;
 mod perf;
 mod run;
 pub mod uds;
+mod watchdog;
 
 pub use alarms::{Alarm, Alarms, Severity};
 pub use context::Context;
@@ -23,3 +24,4 @@ pub use node::{Node, NodeError, Role};
 pub use paths::Paths;
 pub use perf::{Counter, Perf, Sample};
 pub use run::{EXIT_NOT_CONFIGURED, NotConfigured, run};
+pub use watchdog::Watchdog;

@@ -90,6 +90,11 @@ impl Paths {
         self.socket("authentication-service")
     }
 
+    /// The recovery manager's socket.
+    pub fn recovery_socket(&self) -> PathBuf {
+        self.socket("server-recovery-manager")
+    }
+
     /// The router's socket for components (crate `xcp`).
     pub fn router_socket(&self) -> PathBuf {
         self.socket("xmpp-router")

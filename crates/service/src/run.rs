@@ -97,6 +97,9 @@ async fn watchdog(context: &Context) {
     let mut clock = tokio::time::interval(interval.min(Duration::from_secs(3)));
     loop {
         clock.tick().await;
+        if context.feeds_itself() {
+            return std::future::pending().await;
+        }
         match context.heartbeats().stalled(heartbeat::LIMIT) {
             None => notify::send(&[NotifyState::Watchdog]),
             Some(name) => {
