@@ -126,6 +126,25 @@ impl Client {
         Ok(reply.into_inner().also)
     }
 
+    /// Begins to stop critical services because their node was failed over;
+    /// answers the ids of all that stop. For the recovery manager.
+    pub async fn suspend(&self, ids: &[String]) -> Result<Vec<String>, Status> {
+        let ids = ids.to_vec();
+        let request = proto::SuspendRequest { ids };
+        let reply = self.0.clone().suspend(request).await?;
+        Ok(reply.into_inner().also)
+    }
+
+    /// Begins to start critical services that do not run, and the activated
+    /// services that are part of them; answers the ids of all that start. For
+    /// the recovery manager.
+    pub async fn resume(&self, ids: &[String]) -> Result<Vec<String>, Status> {
+        let ids = ids.to_vec();
+        let request = proto::ResumeRequest { ids };
+        let reply = self.0.clone().resume(request).await?;
+        Ok(reply.into_inner().also)
+    }
+
     /// Chooses whether a service comes back by itself after it died.
     pub async fn auto_restart(&self, id: &str, on: bool) -> Result<(), Status> {
         let request = proto::AutoRestartRequest { id: id.into(), on };

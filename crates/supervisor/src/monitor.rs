@@ -113,6 +113,11 @@ impl Monitor {
             {
                 self.world.given_up.remove(id);
             }
+            if let Some(id) = id_of(name)
+                && unit.active == Activity::Activating
+            {
+                self.world.suspended.remove(id);
+            }
             self.world.units.insert(name.clone(), unit);
         }
         Ok(())
@@ -195,7 +200,14 @@ impl Monitor {
             Call::ResetFailed(unit) => self.systemd.reset_failed(unit).await,
             Call::Link(id) => Ok(self.files.link(id)?),
             Call::Unlink(id) => Ok(self.files.unlink(id)?),
-            Call::Release(id) => Ok(self.files.release(id)?),
+            Call::Release(id) => {
+                self.world.suspended.remove(id);
+                Ok(self.files.release(id)?)
+            }
+            Call::Suspend(id) => {
+                self.world.suspended.insert(id.clone());
+                Ok(())
+            }
         }
     }
 }

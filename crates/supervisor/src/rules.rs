@@ -26,6 +26,8 @@ pub(crate) enum Call {
     Release(String),
     /// Lets the pause between restarts begin at its shortest again.
     ResetFailed(String),
+    /// Notes that a service is down because its node was failed over, by id.
+    Suspend(String),
 }
 
 /// Why something is not done.
@@ -199,6 +201,77 @@ pub(crate) fn restart(name: &str, catalogue: &Catalogue, world: &World) -> Resul
     calls.extend(also.iter().cloned().map(Call::Release));
     calls.push(Call::Restart(service.unit()));
     Ok(Plan { calls, also })
+}
+
+/// Those of the ids, which must be critical services of this node.
+fn critical<'a>(ids: &[String], catalogue: &'a Catalogue) -> Result<Vec<&'a Service>, Refusal> {
+    let service = |id: &String| {
+        let service = find(catalogue, id)?;
+        match service.critical || service.id == AUTHENTICATION {
+            true => Ok(service),
+            false => refuse(format!(
+                "{} is no critical service; a failover does not stop or start it",
+                service.compat
+            )),
+        }
+    };
+    ids.iter().map(service).collect()
+}
+
+/// The service that is critical when a parameter of the recovery manager says
+/// so.
+const AUTHENTICATION: &str = "authentication-service";
+/// The service without which the node could not be managed.
+const DATABASE: &str = "database";
+
+/// Stops critical services because their node was failed over.
+pub(crate) fn suspend(
+    ids: &[String],
+    catalogue: &Catalogue,
+    world: &World,
+) -> Result<Plan, Refusal> {
+    let mut plan = Plan::default();
+    for service in critical(ids, catalogue)? {
+        if service.id == DATABASE {
+            return refuse("the database is not stopped at a failover".into());
+        }
+        let also = stops_with(&service.id, catalogue, world);
+        for id in std::iter::once(&service.id).chain(&also) {
+            if !plan.also.contains(id) {
+                plan.calls.push(Call::Suspend(id.clone()));
+                plan.also.push(id.clone());
+            }
+        }
+        plan.calls.push(Call::Stop(service.unit()));
+    }
+    Ok(plan)
+}
+
+/// Starts critical services that do not run, and the activated services that
+/// are part of them: a start does not reach those by itself.
+pub(crate) fn resume(
+    ids: &[String],
+    catalogue: &Catalogue,
+    world: &World,
+) -> Result<Plan, Refusal> {
+    let mut plan = Plan::default();
+    for service in critical(ids, catalogue)? {
+        let unit = service.unit();
+        let part = |part: &&Service| {
+            let found = world.unit(&part.id);
+            found.is_some_and(|found| found.part_of.contains(&unit))
+        };
+        let parts = catalogue.in_start_order().filter(part);
+        for one in std::iter::once(service).chain(parts) {
+            let runs = matches!(state(one, world), State::Started | State::Starting);
+            if activated(one, world) && !runs && !plan.also.contains(&one.id) {
+                plan.calls.push(Call::Release(one.id.clone()));
+                plan.calls.push(Call::Start(one.unit()));
+                plan.also.push(one.id.clone());
+            }
+        }
+    }
+    Ok(plan)
 }
 
 fn feature<'a>(catalogue: &'a Catalogue, name: &str, verb: &str) -> Result<&'a Service, Refusal> {

@@ -224,3 +224,43 @@ fn a_restart_reaches_the_parts_and_their_marks() {
     let plan = restart("web", &catalogue, &world).unwrap();
     assert_eq!(plan.calls.last(), Some(&Call::Start("web.service".into())));
 }
+
+#[test]
+fn a_failover_stops_critical_services_with_their_parts_and_a_fallback_starts_them() {
+    let catalogue = catalogue();
+    let mut world = running(&catalogue);
+    let plan = suspend(&ids(&[ROUTER]), &catalogue, &world).unwrap();
+    assert_eq!(plan.also, ids(&[ROUTER, AUTHENTICATION, MANAGER]));
+    assert_eq!(
+        plan.calls.last(),
+        Some(&Call::Stop("xmpp-router.service".into()))
+    );
+    for id in [MANAGER, AUTHENTICATION, ROUTER] {
+        stopped(&mut world, id, 50);
+    }
+    let plan = resume(&ids(&["database", ROUTER]), &catalogue, &world).unwrap();
+    assert_eq!(plan.also, ids(&[ROUTER, AUTHENTICATION, MANAGER]));
+    let starts = plan.calls.iter();
+    let starts = starts.filter(|call| matches!(call, Call::Start(_)));
+    assert_eq!(starts.count(), 3);
+    // What is not activated stays down.
+    world.activated.remove(MANAGER);
+    let plan = resume(&ids(&[ROUTER]), &catalogue, &world).unwrap();
+    assert_eq!(plan.also, ids(&[ROUTER, AUTHENTICATION]));
+}
+
+#[test]
+fn a_failover_touches_nothing_but_critical_services() {
+    let catalogue = catalogue();
+    let world = running(&catalogue);
+    for plan in [suspend, resume] {
+        refused(
+            plan(&ids(&["web"]), &catalogue, &world),
+            "is no critical service",
+        );
+    }
+    refused(
+        suspend(&ids(&["database"]), &catalogue, &world),
+        "not stopped",
+    );
+}

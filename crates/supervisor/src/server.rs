@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::caller::may_change;
+use crate::caller::{may_change, may_fail_over};
 use crate::client::NetworkChange;
 use crate::files;
 use crate::monitor::Monitor;
@@ -164,6 +164,28 @@ impl Supervisor for Server {
         done(
             self.change(caller, "restart", id.clone(), move |c, w| {
                 rules::restart(&id, c, w)
+            })
+            .await?,
+        )
+    }
+
+    async fn suspend(&self, request: Request<proto::SuspendRequest>) -> Reply<proto::Done> {
+        let caller = may_fail_over(request.extensions())?;
+        let ids = request.into_inner().ids;
+        done(
+            self.change(caller, "suspend", ids.join(" "), move |c, w| {
+                rules::suspend(&ids, c, w)
+            })
+            .await?,
+        )
+    }
+
+    async fn resume(&self, request: Request<proto::ResumeRequest>) -> Reply<proto::Done> {
+        let caller = may_fail_over(request.extensions())?;
+        let ids = request.into_inner().ids;
+        done(
+            self.change(caller, "resume", ids.join(" "), move |c, w| {
+                rules::resume(&ids, c, w)
             })
             .await?,
         )

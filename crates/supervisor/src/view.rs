@@ -233,6 +233,11 @@ fn down(service: &Service, unit: &Unit, catalogue: &Catalogue, world: &World) ->
     if !unit.condition {
         return "the node is not set up".into();
     }
+    if world.suspended.contains(&service.id) {
+        return format!(
+            "{COMMANDED}: the node was failed over; \"utils ha fallback\" starts it again"
+        );
+    }
     for whole in &unit.part_of {
         let Some(other) = world.units.get(whole) else {
             continue;

@@ -250,3 +250,16 @@ fn stopping_is_seen_in_the_queue_and_in_the_unit() {
     job(&mut world, "web", JobKind::Start, false);
     says(&world, "web", State::Starting, "is next to start");
 }
+
+#[test]
+fn a_service_that_a_failover_stopped_says_how_it_comes_back() {
+    let mut world = running(&catalogue());
+    stopped(&mut world, "xmpp-router", 60);
+    world.suspended.insert("xmpp-router".into());
+    says(
+        &world,
+        "xmpp-router",
+        State::Stopped,
+        "Commanded Out of Service: the node was failed over; \"utils ha fallback\" starts it again",
+    );
+}

@@ -101,6 +101,9 @@ pub(crate) struct World {
     /// Ids of services whose start systemd gave up because a unit that they
     /// require failed.
     pub(crate) given_up: BTreeSet<String>,
+    /// Ids of services that the recovery manager stopped and that were not
+    /// started since.
+    pub(crate) suspended: BTreeSet<String>,
 }
 
 impl World {
