@@ -193,6 +193,7 @@ fn services_start_in_the_order_of_the_original() {
         vec!["database"],
         vec!["database-replicator"],
         vec!["data-monitor"],
+        vec!["server-recovery-manager"],
         vec![
             "route-datastore",
             "login-datastore",
@@ -375,7 +376,14 @@ fn each_sensitive_socket_has_a_folder_a_group_and_a_caller() {
         ("call-database-conversation", &["xmpp-router"]),
         ("call-xmpp-router", &["xmpp-connection-manager"]),
         ("call-authentication-service", &["xmpp-connection-manager"]),
-        ("call-supervisor", &["signalbox-administration", "web"]),
+        (
+            "call-server-recovery-manager",
+            &["signalbox-administration", "signalbox-farewell"],
+        ),
+        (
+            "call-supervisor",
+            &["server-recovery-manager", "signalbox-administration", "web"],
+        ),
     ] {
         let callers: Vec<_> = callers[group].iter().map(String::as_str).collect();
         assert_eq!(callers, who, "{group}");

@@ -1,6 +1,6 @@
 //! The one binary of the appliance: `signalbox serve ID` runs a service,
 //! `signalbox cli` the administrator's command line, `signalbox setup` the
-//! first boot.
+//! first boot, `signalbox leave` the farewell at a shutdown.
 //!
 //! What a service is lives in its own crate; this file only says which crate
 //! answers to which id, and on what kind of runtime.
@@ -51,6 +51,7 @@ fn serve(id: &str) -> ExitCode {
         | "route-datastore"
         | "sip-registration-datastore" => run(id, &Threads::One, datastore::serve),
         "log-partition-monitor" => run(id, &Threads::One, log_partition_monitor::serve),
+        "server-recovery-manager" => run(id, &Threads::One, server_recovery_manager::serve),
         "supervisor" => run(id, &Threads::One, supervisor::serve),
         "xmpp-config-manager" => run(id, &Threads::One, xmpp_config_manager::serve),
         "xmpp-connection-manager" => run(id, &Threads::One, xmpp_connection_manager::serve),
@@ -62,6 +63,25 @@ fn serve(id: &str) -> ExitCode {
                  /usr/lib/systemd/system name those there are."
             );
             ExitCode::from(64)
+        }
+    }
+}
+
+/// Tells the recovery manager that the node goes down.
+fn leave() -> ExitCode {
+    let paths = service::Paths::from_environment();
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let left = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| {
+            let leave = async { server_recovery_manager::Client::open(&paths).leave().await };
+            runtime.block_on(leave).map_err(|status| status.to_string())
+        });
+    match left {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("signalbox: the recovery manager was not told: {error}");
+            ExitCode::FAILURE
         }
     }
 }
@@ -92,12 +112,13 @@ fn main() -> ExitCode {
         ["serve", id] => serve(id),
         ["cli", ..] => cli::main(&arguments[1..]),
         ["setup", rest @ ..] => setup::run(rest),
+        ["leave"] => leave(),
         ["version"] => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: signalbox serve ID | cli [COMMAND…] | setup … | version");
+            eprintln!("usage: signalbox serve ID | cli [COMMAND…] | setup … | leave | version");
             ExitCode::from(64)
         }
     }

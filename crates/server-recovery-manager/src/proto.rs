@@ -1,0 +1,5 @@
+//! The generated interfaces.
+
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+tonic::include_proto!("signalbox.recovery");
