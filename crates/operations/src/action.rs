@@ -231,6 +231,16 @@ actions! {
     ASSIGNMENT_SHOW = "assignment.show", Look;
     /// Choose how users who have no home node get one.
     ASSIGNMENT_SET = "assignment.set", Administer;
+    /// See the state of a redundancy group.
+    HA_STATUS = "ha.status", Look;
+    /// Move a node's users to its peer.
+    HA_FAILOVER = "ha.failover", Operate;
+    /// Move a node's users back.
+    HA_FALLBACK = "ha.fallback", Operate;
+    /// Lead a redundancy group out of failed mode.
+    HA_RECOVER = "ha.recover", Operate;
+    /// See what happened in a redundancy group, and why.
+    HA_HISTORY = "ha.history", Look;
     /// See the state of replication.
     REPLICATION_STATUS = "replication.status", Look;
     /// See the state of the real-time stores.

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redundancy::{Group, Groups};
+use server_recovery_manager::{Entry, Status, Verb};
 use service::Paths;
 
 use crate::error::{Error, Result};
 use crate::ports::{
-    Assignment, NetworkChange, NodeRecord, Replication, ReplicationNode, ScramKeys, Service,
-    ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
+    Assignment, NetworkChange, NodeRecord, Recovery, Replication, ReplicationNode, ScramKeys,
+    Service, ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
 };
 use crate::users::changed_meanwhile;
 #[cfg(test)]
@@ -46,6 +47,10 @@ pub struct World {
     pub replication: Vec<ReplicationNode>,
     /// Parameters, by service and name; those of the cluster have no service.
     pub parameters: BTreeMap<(String, String), String>,
+    /// State of the redundancy groups.
+    pub high_availability: Vec<Status>,
+    /// The event history.
+    pub history: Vec<Entry>,
     /// What every call answers, when it is to fail.
     pub fault: Option<Error>,
 }
@@ -173,6 +178,7 @@ impl Fakes {
             root.join("logs"),
             Box::new(self.clone()),
             Box::new(self.clone()),
+            Box::new(self.clone()),
             derive,
         )
     }
@@ -264,6 +270,48 @@ impl Supervision for Fakes {
 
     async fn set_network(&self, change: &NetworkChange) -> Result<()> {
         self.ask(format!("network {change:?}")).map(drop)
+    }
+}
+
+#[tonic::async_trait]
+impl Recovery for Fakes {
+    async fn status(&self, name: Option<&str>) -> Result<Status> {
+        let world = self.ask(format!("ha status {}", name.unwrap_or("own")))?;
+        let mut groups = world.high_availability.iter();
+        let found = groups.find(|one| {
+            let nodes = one.nodes.iter().map(|node| node.name.as_str());
+            let mut names = nodes.chain([one.group.as_str()]);
+            name.is_none_or(|name| names.any(|one| one == name))
+        });
+        found
+            .cloned()
+            .ok_or_else(|| Error::not_found("there is no such group"))
+    }
+
+    async fn act(&self, verb: Verb, subject: &str, caller: &str) -> Result<()> {
+        let mut world = self.ask(format!("ha {verb:?} {subject} by {caller}"))?;
+        for node in world
+            .high_availability
+            .iter_mut()
+            .flat_map(|group| &mut group.nodes)
+        {
+            if verb == Verb::Recover {
+                node.state = "Normal".into();
+                node.reason = "Normal".into();
+            } else if node.name == subject {
+                node.reason = "On Admin Request".into();
+                node.state = match verb {
+                    Verb::Failover => "Failing Over".into(),
+                    _ => "Taking Back".into(),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    async fn history(&self, node: Option<&str>) -> Result<Vec<Entry>> {
+        let world = self.ask(format!("ha history {}", node.unwrap_or("own")))?;
+        Ok(world.history.clone())
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! An action is a method of [`Operations`] that takes the [`Caller`] and typed
 //! input and gives a typed result. It checks the caller's privilege level,
-//! does the work through two small traits ([`ports`]) that the supervisor and
-//! the database stand behind, and leaves one audit line. Here, and nowhere
+//! does the work through small traits ([`ports`]) that the supervisor, the
+//! database and the recovery manager stand behind, and leaves one audit line. Here, and nowhere
 //! else, is decided which level an action needs: supervisor and database take
 //! changes only from the service that runs this for administrators.
 
@@ -12,6 +12,7 @@ pub mod action;
 pub mod availability;
 pub mod cluster;
 pub mod error;
+pub mod failover;
 #[cfg(any(test, feature = "testing"))]
 pub mod fakes;
 pub mod groups;

@@ -9,6 +9,7 @@ use database::tables::{
 };
 use database::{Access, Database, Transaction, Versioned};
 use redundancy::{Group, Groups};
+use server_recovery_manager::{Entry, Verb};
 use service::Paths;
 use supervisor::{Activation, Client, View};
 use tonic::Code;
@@ -16,8 +17,8 @@ use tonic::Code;
 use crate::error::{Error, Kind, Result};
 use crate::logs::LOG_FOLDER;
 use crate::ports::{
-    Assignment, NetworkChange, NodeRecord, Replication, ReplicationNode, ScramKeys, Service,
-    ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
+    Assignment, NetworkChange, NodeRecord, Recovery, Replication, ReplicationNode, ScramKeys,
+    Service, ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
 };
 use crate::replication::meaning;
 use crate::users::changed_meanwhile;
@@ -33,12 +34,14 @@ impl Operations {
             .map_or_else(|| PathBuf::from(LOG_FOLDER), PathBuf::from);
         let supervisor = Client::connect(&paths.supervisor_socket());
         let database = Database::open(&paths, access);
+        let recovery = server_recovery_manager::Client::open(&paths);
         Self::new(
             paths,
             Host::default(),
             logs,
             Box::new(Supervisor(supervisor)),
             Box::new(Store(database)),
+            Box::new(Manager(recovery)),
             derive,
         )
     }
@@ -51,15 +54,19 @@ fn derive(password: &str, iterations: u32) -> std::result::Result<(ScramKeys, Sc
 
 struct Supervisor(Client);
 
-fn refused(status: &tonic::Status) -> Error {
-    let kind = match status.code() {
+fn kind(status: &tonic::Status) -> Kind {
+    match status.code() {
         Code::NotFound => Kind::NotFound,
         Code::FailedPrecondition | Code::Aborted => Kind::Refused,
         Code::PermissionDenied => Kind::Forbidden,
         Code::InvalidArgument => Kind::Invalid,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Kind::Unavailable,
         _ => Kind::Failed,
-    };
+    }
+}
+
+fn refused(status: &tonic::Status) -> Error {
+    let kind = kind(status);
     if kind == Kind::Unavailable {
         return Error::new(
             kind,
@@ -176,6 +183,40 @@ impl Supervision for Supervisor {
         }
         let done = self.0.set_network(wanted).await;
         done.map_err(|status| refused(&status))
+    }
+}
+
+struct Manager(server_recovery_manager::Client);
+
+/// Another node's manager that does not answer is named by this node's.
+fn unanswered(status: &tonic::Status) -> Error {
+    let message = status.message();
+    match kind(status) {
+        Kind::Unavailable if !message.starts_with("the recovery manager of") => {
+            Error::unavailable(format!(
+                "the recovery manager of this node does not answer ({message}). It restarts by \
+                 itself; try again in some seconds, or on the group's other node"
+            ))
+        }
+        kind => Error::new(kind, message),
+    }
+}
+
+#[tonic::async_trait]
+impl Recovery for Manager {
+    async fn status(&self, name: Option<&str>) -> Result<server_recovery_manager::Status> {
+        let status = self.0.status(name).await;
+        status.map_err(|status| unanswered(&status))
+    }
+
+    async fn act(&self, verb: Verb, subject: &str, caller: &str) -> Result<()> {
+        let done = self.0.act(verb, subject, caller).await;
+        done.map_err(|status| unanswered(&status))
+    }
+
+    async fn history(&self, node: Option<&str>) -> Result<Vec<Entry>> {
+        let entries = self.0.history(node).await;
+        entries.map_err(|status| unanswered(&status))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use service::{Node, NodeError, Paths};
 
 use crate::Host;
-use crate::ports::{DeriveKeys, Service, Storage, Supervision};
+use crate::ports::{DeriveKeys, Recovery, Service, Storage, Supervision};
 
 /// Told of each change of state while an action watches a service.
 pub type Progress<'a> = &'a (dyn Fn(&Service) + Send + Sync);
@@ -21,17 +21,19 @@ struct Inner {
     logs: PathBuf,
     supervision: Box<dyn Supervision>,
     storage: Box<dyn Storage>,
+    recovery: Box<dyn Recovery>,
     derive: DeriveKeys,
 }
 
 impl Operations {
-    /// The actions over the given supervisor and database.
+    /// The actions over the given supervisor, database and recovery manager.
     pub fn new(
         paths: Paths,
         host: Host,
         logs: PathBuf,
         supervision: Box<dyn Supervision>,
         storage: Box<dyn Storage>,
+        recovery: Box<dyn Recovery>,
         derive: DeriveKeys,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -40,6 +42,7 @@ impl Operations {
             logs,
             supervision,
             storage,
+            recovery,
             derive,
         }))
     }
@@ -69,6 +72,10 @@ impl Operations {
 
     pub(crate) fn storage(&self) -> &dyn Storage {
         self.0.storage.as_ref()
+    }
+
+    pub(crate) fn recovery(&self) -> &dyn Recovery {
+        self.0.recovery.as_ref()
     }
 
     pub(crate) fn derive(&self) -> DeriveKeys {

@@ -1,8 +1,11 @@
-//! What the actions need from other services, as two small traits: the
-//! supervisor and the database stand behind them on a node, fakes in tests.
+//! What the actions need from other services, as small traits: the supervisor,
+//! the database and the recovery manager stand behind them on a node, fakes in
+//! tests.
 
 use redundancy::{Edit, Groups};
 use serde::{Deserialize, Serialize};
+
+use server_recovery_manager::{Entry, Status, Verb};
 
 use crate::error::Result;
 
@@ -320,6 +323,18 @@ pub trait Storage: Send + Sync {
     async fn assign(&self, users: &[Assignment]) -> Result<()>;
     /// The state of replication.
     async fn replication(&self) -> Result<Replication>;
+}
+
+/// What the recovery manager does for the actions.
+#[tonic::async_trait]
+pub trait Recovery: Send + Sync {
+    /// The state of a redundancy group, by its name or that of one of its nodes;
+    /// of the own one when none is named.
+    async fn status(&self, name: Option<&str>) -> Result<Status>;
+    /// Has it done; answers when it has begun.
+    async fn act(&self, verb: Verb, subject: &str, caller: &str) -> Result<()>;
+    /// The event history of a node; of this one when none is named.
+    async fn history(&self, node: Option<&str>) -> Result<Vec<Entry>>;
 }
 
 /// Derives the stored keys of a password: SCRAM-SHA-1, then SCRAM-SHA-256.

@@ -5,6 +5,7 @@
 //! nothing else.
 
 mod cluster;
+mod failover;
 mod files;
 mod groups;
 mod homes;
@@ -58,7 +59,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("users", "The people who use the node"),
     ("utils", "Operate the node"),
     ("utils dbreplication", "Replication of the configuration"),
-    ("utils ha", "High availability"),
+    ("utils ha", "Failover inside redundancy groups"),
     ("utils imdb_replication", "Real-time stores"),
     ("utils service", "Services"),
     (
@@ -71,6 +72,7 @@ const GROUPS: &[(&str, &str)] = &[
 static COMMANDS: LazyLock<Vec<Command>> = LazyLock::new(|| {
     [
         cluster::COMMANDS,
+        failover::COMMANDS,
         files::COMMANDS,
         groups::COMMANDS,
         homes::COMMANDS,

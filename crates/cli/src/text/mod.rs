@@ -2,6 +2,7 @@
 //! byte, and changing one is changing an interface.
 
 mod cluster;
+mod failover;
 mod groups;
 mod machine;
 mod parameters;
@@ -10,6 +11,7 @@ mod services;
 mod tables;
 
 pub(crate) use cluster::{cluster, removal, removed};
+pub(crate) use failover::{ha_history, ha_status};
 pub(crate) use groups::{availability, group, groups, moved, moves, pace, switched};
 pub(crate) use machine::{banner, network, status, version};
 pub(crate) use parameters::parameters;
