@@ -187,6 +187,7 @@ def lab(tests: Tests, arguments: list[str], again: bool) -> None:
         if os.environ.get("SIGNALBOX_LAB") != "running":
             # Of the lab that is up already, nobody knows which it is.
             tests.suite("cluster", "cluster", *arguments, again=again)
+            tests.suite("failover", "failover", *arguments, again=again)
     finally:
         if os.environ.get("SIGNALBOX_LAB") != "running":
             # pytest takes its lab down; one that was interrupted or killed may not have come to it.

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-from . import lab_answers, lab_exec, lab_network, lab_node, lab_services, lab_state, root
+from . import lab_answers, lab_availability, lab_exec, lab_network, lab_node, lab_services, lab_state, root
 from .cli import ROOT, HostError, say
 from .host import need, need_root
 from .lab_state import FOLDER, Node
@@ -88,6 +88,9 @@ def bring_up(count: int, given: str | None, *, keep: bool, separate: bool = Fals
         lab_services.wait(wanted, patience)
         if publisher:
             lab_services.wait_replication(wanted, patience)
+            if fresh:
+                lab_availability.enable(publisher)
+                lab_availability.wait(wanted, patience)
     except KeyboardInterrupt:
         say("Interrupted: taking the lab down again.")
         clear()

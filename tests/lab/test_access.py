@@ -14,10 +14,11 @@ CALLERS = {
     "database/keys": {"authentication-service"},
     "database/maintenance": {"database-replicator", "database-layer-monitor"},
     "database/pages": {"web"},
-    "database/settings": {"data-monitor", "log-partition-monitor", "xmpp-config-manager", "xmpp-connection-manager"},
+    "database/settings": {"data-monitor", "log-partition-monitor", "server-recovery-manager", "xmpp-config-manager", "xmpp-connection-manager"},
     "xmpp-router": {"xmpp-connection-manager"},
     "authentication-service": {"xmpp-connection-manager"},
-    "supervisor": {"signalbox-administration", "web"},
+    "supervisor": {"server-recovery-manager", "signalbox-administration", "web"},
+    "server-recovery-manager": {"signalbox-administration"},
     "presence-datastore": {"signalbox-administration", "xmpp-router"},
     "xmpp-config-manager": {"authentication-service", "xmpp-connection-manager", "xmpp-router"},
 }

@@ -14,6 +14,7 @@ PARTS = {"xmpp-connection-manager", "authentication-service"}
 
 EVERY = [
     "database", "database-replicator", "database-layer-monitor", "data-monitor", "log-partition-monitor", "web",
+    "server-recovery-manager",
     "route-datastore", "login-datastore", "sip-registration-datastore", "presence-datastore",
     "xmpp-config-manager", "xmpp-router", "xmpp-connection-manager", "authentication-service",
 ]
@@ -198,7 +199,7 @@ def test_activation_outlives_a_power_cut(lab, nothing_activated):
 
 
 STAGES = [
-    {"database"}, {"database-replicator"}, {"data-monitor"},
+    {"database"}, {"database-replicator"}, {"data-monitor"}, {"server-recovery-manager"},
     {"route-datastore", "login-datastore", "sip-registration-datastore", "presence-datastore"},
     {"xmpp-config-manager"}, {"xmpp-router"}, {"xmpp-connection-manager", "authentication-service"},
 ]
