@@ -28,6 +28,8 @@ pub enum Access {
     Pages,
     /// The nodes of the cluster and the parameters beside them, also written.
     Cluster,
+    /// Users without their keys. Written is only which node is their home.
+    Assignment,
     /// Everything.
     Administration,
 }
@@ -44,15 +46,19 @@ const MEMBERSHIP: &[&str] = &["enterprise_parameter", "process_node"];
 /// Tables that hold what belongs to users.
 const BELONGINGS: &[&str] = &["block_item", "offline_message", "roster_item", "vcard"];
 
+/// The column that says which node is a user's home, with its table.
+const HOME: (&str, &str) = ("end_user", "node");
+
 impl Access {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Settings,
         Self::Maintenance,
         Self::Conversation,
         Self::Keys,
         Self::Pages,
         Self::Cluster,
+        Self::Assignment,
         Self::Administration,
     ];
 
@@ -66,6 +72,7 @@ impl Access {
             Self::Keys => "keys",
             Self::Pages => "pages",
             Self::Cluster => "cluster",
+            Self::Assignment => "assignment",
             Self::Administration => "administration",
         }
     }
@@ -80,6 +87,7 @@ impl Access {
             || match self {
                 Self::Settings | Self::Maintenance | Self::Cluster => false,
                 Self::Conversation => table == "end_user" || BELONGINGS.contains(&table),
+                Self::Assignment => table == "end_user",
                 Self::Keys => matches!(table, "end_user" | "shared_secret"),
                 Self::Pages => table == "application_user",
                 Self::Administration => true,
@@ -92,7 +100,7 @@ impl Access {
             Self::Conversation => BELONGINGS.contains(&table),
             Self::Cluster => MEMBERSHIP.contains(&table),
             Self::Keys => table == "shared_secret",
-            Self::Settings | Self::Maintenance | Self::Pages => false,
+            Self::Settings | Self::Maintenance | Self::Pages | Self::Assignment => false,
         }
     }
 
@@ -112,7 +120,11 @@ impl Access {
     }
 
     /// Refuses a column that is not for these callers to change by itself.
-    pub(crate) fn may_set(self, schema: &Schema, _column: &str) -> Result<(), Error> {
+    pub(crate) fn may_set(self, schema: &Schema, column: &str) -> Result<(), Error> {
+        let assigns = self == Self::Assignment && (schema.table, column) == HOME;
+        if assigns {
+            return Ok(());
+        }
         self.may_write(schema)
     }
 

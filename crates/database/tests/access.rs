@@ -63,7 +63,7 @@ async fn everybody_reads_settings_and_status_and_few_read_users() -> anyhow::Res
         let found = database.get::<EndUser>(&["alice"]).await;
         match access {
             Access::Keys | Access::Administration => assert_eq!(found?, Some(user())),
-            Access::Conversation => {
+            Access::Conversation | Access::Assignment => {
                 let hidden = EndUser {
                     scram_sha1: None,
                     scram_sha256: None,
@@ -111,14 +111,18 @@ async fn only_those_write_whose_rows_they_are() -> anyhow::Result<()> {
         // Whether a user is there may be demanded by those who may ask it.
         let there = Transaction::new().require::<EndUser>(&["alice"]);
         let there = database.transact(there).await;
-        let asks = may || access == Access::Keys;
+        let assigns = access == Access::Assignment;
+        let asks = may || assigns || access == Access::Keys;
         assert_eq!(there.is_ok(), asks, "{access:?}: {there:?}");
         let removed = Transaction::new().delete_all::<BlockItem>(&["alice"]);
         let removed = database.transact(removed).await;
         assert_eq!(removed.is_ok(), may, "{access:?}: {removed:?}");
         let moved = Transaction::new().set_column::<EndUser>(&["alice"], "node", "", "");
         let moved = database.transact(moved).await;
-        assert_eq!(moved.is_ok(), all, "{access:?}: {moved:?}");
+        assert_eq!(moved.is_ok(), all || assigns, "{access:?}: {moved:?}");
+        let named = Transaction::new().set_column::<EndUser>(&["alice"], "name", "Alice", "Alice");
+        let named = database.transact(named).await;
+        assert_eq!(named.is_ok(), all, "{access:?}: {named:?}");
         // One step that is refused refuses all.
         let mixed = Transaction::new().delete::<BlockItem>(&["alice", "bob@example.org"]);
         let mixed = database.transact(mixed.put(&user())?).await;
