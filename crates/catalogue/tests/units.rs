@@ -192,6 +192,7 @@ fn services_start_in_the_order_of_the_original() {
     let stages = [
         vec!["database"],
         vec!["database-replicator"],
+        vec!["sync-agent"],
         vec!["data-monitor"],
         vec!["server-recovery-manager"],
         vec![
@@ -221,6 +222,7 @@ fn what_works_with_replicated_data_waits_for_the_gate() {
         "database-layer-monitor",
         "web",
         "log-partition-monitor",
+        "sync-agent",
         "data-monitor",
     ];
     for service in catalogue().services() {
@@ -371,6 +373,7 @@ fn each_sensitive_socket_has_a_folder_a_group_and_a_caller() {
             "call-database-administration",
             &["signalbox-administration"][..],
         ),
+        ("call-database-assignment", &["sync-agent"]),
         ("call-database-cluster", &["signalbox-cluster-manager"]),
         ("call-database-keys", &["authentication-service"]),
         ("call-database-conversation", &["xmpp-router"]),

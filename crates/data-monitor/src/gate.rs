@@ -87,13 +87,13 @@ impl Replication {
     }
 }
 
-/// How far the sync agent is with call control's users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far the sync agent is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncAgent {
     /// It has finished, or there is no call control cluster to sync with.
     Complete,
-    /// It is at work.
-    Running,
+    /// It has not, and why.
+    Running(String),
 }
 
 /// An alarm that is to be raised now.
@@ -168,12 +168,15 @@ impl Gate {
         &mut self,
         settings: &Settings,
         replication: &Replication,
-        agent: SyncAgent,
+        agent: &SyncAgent,
         now: Duration,
     ) -> Step {
         // A subscriber's users come by replication; only the publisher syncs.
-        let synced = !self.publisher || agent == SyncAgent::Complete;
-        let good = replication.good() && synced;
+        let agent = match agent {
+            SyncAgent::Running(why) if self.publisher => Some(why.as_str()),
+            _ => None,
+        };
+        let good = replication.good() && agent.is_none();
         if self.phase == Phase::Waiting {
             let at_limit = self.publisher && now.saturating_sub(self.since) >= settings.limit;
             let alone = !self.publisher
@@ -191,11 +194,11 @@ impl Gate {
             }
         }
         match self.phase {
-            Phase::Waiting => self.waiting(settings, replication, synced, now),
+            Phase::Waiting => self.waiting(settings, replication, agent, now),
             Phase::Open { early } => {
                 let early = early.filter(|_| !good);
                 self.phase = Phase::Open { early };
-                self.open(settings, replication, synced, early, now)
+                self.open(settings, replication, agent, early, now)
             }
         }
     }
@@ -204,11 +207,11 @@ impl Gate {
         &self,
         settings: &Settings,
         replication: &Replication,
-        synced: bool,
+        agent: Option<&str>,
         now: Duration,
     ) -> Step {
         let waited = now.saturating_sub(self.since);
-        let mut status = missing(replication, synced);
+        let mut status = missing(replication, agent);
         let mut alarms = Vec::new();
         if waited >= PATIENCE {
             let text = format!(
@@ -233,7 +236,7 @@ impl Gate {
         &mut self,
         settings: &Settings,
         replication: &Replication,
-        synced: bool,
+        agent: Option<&str>,
         early: Option<Early>,
         now: Duration,
     ) -> Step {
@@ -242,7 +245,7 @@ impl Gate {
             let text = format!(
                 "Services were started without the publisher, since this node was complete before: \
                  {}. What they show may be out of date, and nothing can be changed.",
-                missing(replication, synced)
+                missing(replication, agent)
             );
             alarms.push(raised(ALONE, Severity::Error, text));
         }
@@ -251,7 +254,7 @@ impl Gate {
                 "Services were started at the time limit of {} s though {}. What they show may \
                  be out of date.",
                 settings.limit.as_secs(),
-                missing(replication, synced)
+                missing(replication, agent)
             );
             alarms.push(raised(AT_LIMIT, Severity::Error, text));
         }
@@ -267,14 +270,14 @@ impl Gate {
                 alarms.push(raised(LOST, Severity::Error, text));
             }
         }
-        let status = if replication.good() && synced {
+        let status = if replication.good() && agent.is_none() {
             "Open: replication is good.".into()
         } else if settings.enabled {
-            format!("Open, but {}.", missing(replication, synced))
+            format!("Open, but {}.", missing(replication, agent))
         } else {
             format!(
                 "Open, disabled by parameter: {}.",
-                missing(replication, synced)
+                missing(replication, agent)
             )
         };
         Step {
@@ -289,13 +292,20 @@ fn raised(id: &'static str, severity: Severity, text: String) -> Raised {
     Raised { id, severity, text }
 }
 
-/// What keeps the gate closed, or would.
-fn missing(replication: &Replication, synced: bool) -> String {
-    let agent = "the sync agent has not finished";
-    match (replication.good(), synced) {
-        (true, _) => agent.into(),
-        (false, true) => replication.words(),
-        (false, false) => format!("{}, and {agent}", replication.words()),
+/// What keeps the gate closed, or would. `agent`: why the sync agent has not
+/// finished, if it has not.
+fn missing(replication: &Replication, agent: Option<&str>) -> String {
+    let unfinished = agent.map(|why| match why {
+        "" => "the sync agent has not finished".to_owned(),
+        why => format!(
+            "the sync agent has not finished ({})",
+            why.trim_end_matches('.')
+        ),
+    });
+    match (replication.good(), unfinished) {
+        (true, unfinished) => unfinished.unwrap_or_default(),
+        (false, None) => replication.words(),
+        (false, Some(unfinished)) => format!("{}, and {unfinished}", replication.words()),
     }
 }
 
@@ -329,21 +339,28 @@ mod tests {
         limit: Duration::from_secs(1200),
         without_publisher: true,
     };
-    use SyncAgent::{Complete, Running};
+    const COMPLETE: &SyncAgent = &SyncAgent::Complete;
+
+    fn running() -> SyncAgent {
+        SyncAgent::Running("Waits for the database.".into())
+    }
 
     #[test]
     fn the_publisher_opens_when_replication_and_the_sync_agent_are_done() {
         let mut gate = gate(Role::Publisher);
-        let step = gate.step(&S, &known(1, 120), Complete, at(1000));
+        let step = gate.step(&S, &known(1, 120), COMPLETE, at(1000));
         assert!(!step.open);
         assert_eq!(
             step.status,
             "replication state 1, lag 120 entries; opens in 20 min at the latest"
         );
-        let step = gate.step(&S, &known(2, 1), Running, at(1001));
+        let step = gate.step(&S, &known(2, 1), &running(), at(1001));
         assert!(!step.open);
-        assert!(step.status.starts_with("the sync agent has not finished"));
-        let step = gate.step(&S, &known(2, 0), Complete, at(1002));
+        assert_eq!(
+            step.status,
+            "the sync agent has not finished (Waits for the database); opens in 20 min at the latest"
+        );
+        let step = gate.step(&S, &known(2, 0), COMPLETE, at(1002));
         assert!(step.open && step.alarms.is_empty());
     }
 
@@ -351,29 +368,29 @@ mod tests {
     fn the_publisher_opens_at_the_limit_with_an_alarm_until_all_is_good() {
         let mut gate = gate(Role::Publisher);
         let unknown = Replication::Unknown("no socket".into());
-        assert!(!gate.step(&S, &unknown, Running, at(2199)).open);
-        let step = gate.step(&S, &unknown, Running, at(2200));
+        assert!(!gate.step(&S, &unknown, &running(), at(2199)).open);
+        let step = gate.step(&S, &unknown, &running(), at(2200));
         assert!(step.open);
         assert_eq!(ids(&step), [AT_LIMIT]);
         let text = &step.alarms[0].text;
         assert!(text.contains("no socket, and the sync agent"), "{text}");
-        let step = gate.step(&S, &known(2, 0), Running, at(2210));
+        let step = gate.step(&S, &known(2, 0), &running(), at(2210));
         assert_eq!(ids(&step), [AT_LIMIT]);
-        let step = gate.step(&S, &known(2, 0), Complete, at(2220));
+        let step = gate.step(&S, &known(2, 0), COMPLETE, at(2220));
         assert_eq!(ids(&step), [""; 0]);
         // The limit is past for good; what is lost later is another alarm.
-        let step = gate.step(&S, &known(4, 0), Complete, at(2230));
+        let step = gate.step(&S, &known(4, 0), COMPLETE, at(2230));
         assert!(step.open && step.alarms.is_empty());
     }
 
     #[test]
     fn a_subscriber_waits_for_itself_alone_and_without_limit() {
         let mut gate = gate(Role::Subscriber);
-        let step = gate.step(&S, &known(1, 1), Running, at(90_000));
+        let step = gate.step(&S, &known(1, 1), &running(), at(90_000));
         assert!(!step.open);
         assert_eq!(step.status, "replication state 1, lag 1 entry");
         assert_eq!(ids(&step), [WAITS]);
-        assert!(gate.step(&S, &known(2, 0), Running, at(90_001)).open);
+        assert!(gate.step(&S, &known(2, 0), &running(), at(90_001)).open);
     }
 
     #[test]
@@ -385,47 +402,47 @@ mod tests {
             orphaned,
         };
         let mut new = gate(Role::Subscriber);
-        assert!(!new.step(&S, &away(false), Complete, at(90_000)).open);
+        assert!(!new.step(&S, &away(false), COMPLETE, at(90_000)).open);
         let mut before = gate(Role::Subscriber);
-        assert!(!before.step(&S, &away(true), Complete, at(1029)).open);
+        assert!(!before.step(&S, &away(true), COMPLETE, at(1029)).open);
         let strict = Settings {
             without_publisher: false,
             ..S
         };
-        assert!(!before.step(&strict, &away(true), Complete, at(1030)).open);
-        let step = before.step(&S, &away(true), Complete, at(1030));
+        assert!(!before.step(&strict, &away(true), COMPLETE, at(1030)).open);
+        let step = before.step(&S, &away(true), COMPLETE, at(1030));
         assert!(step.open);
         assert_eq!(ids(&step), [ALONE]);
         assert!(step.alarms[0].text.contains("no word from the publisher"));
-        let step = before.step(&S, &known(2, 0), Complete, at(1040));
+        let step = before.step(&S, &known(2, 0), COMPLETE, at(1040));
         assert!(step.open && step.alarms.is_empty());
         // A publisher has nobody to wait for.
         let mut publisher = gate(Role::Publisher);
-        assert!(!publisher.step(&S, &away(true), Complete, at(1100)).open);
+        assert!(!publisher.step(&S, &away(true), COMPLETE, at(1100)).open);
     }
 
     #[test]
     fn waiting_is_an_alarm_only_after_a_while() {
         let mut gate = gate(Role::Publisher);
-        let step = gate.step(&S, &known(0, 0), Complete, at(1059));
+        let step = gate.step(&S, &known(0, 0), COMPLETE, at(1059));
         assert_eq!(ids(&step), [""; 0]);
-        let step = gate.step(&S, &known(0, 0), Complete, at(1060));
+        let step = gate.step(&S, &known(0, 0), COMPLETE, at(1060));
         assert_eq!(ids(&step), [WAITS]);
     }
 
     #[test]
     fn once_open_it_stays_open_and_a_loss_is_an_alarm() {
         let mut gate = gate(Role::Subscriber);
-        assert!(gate.step(&S, &known(2, 0), Complete, at(1000)).open);
-        let step = gate.step(&S, &known(1, 500), Complete, at(1010));
+        assert!(gate.step(&S, &known(2, 0), COMPLETE, at(1000)).open);
+        let step = gate.step(&S, &known(1, 500), COMPLETE, at(1010));
         assert!(step.open && step.alarms.is_empty());
-        let step = gate.step(&S, &known(3, 500), Complete, at(1040));
+        let step = gate.step(&S, &known(3, 500), COMPLETE, at(1040));
         assert!(step.open);
         assert_eq!(ids(&step), [LOST]);
-        let step = gate.step(&S, &known(2, 0), Complete, at(1041));
+        let step = gate.step(&S, &known(2, 0), COMPLETE, at(1041));
         assert!(step.open && step.alarms.is_empty());
         // A new loss has its own time.
-        let step = gate.step(&S, &known(1, 500), Complete, at(1050));
+        let step = gate.step(&S, &known(1, 500), COMPLETE, at(1050));
         assert!(step.alarms.is_empty());
     }
 
@@ -436,7 +453,7 @@ mod tests {
             ..S
         };
         let mut gate = gate(Role::Subscriber);
-        let step = gate.step(&settings, &known(0, 0), Complete, at(1000));
+        let step = gate.step(&settings, &known(0, 0), COMPLETE, at(1000));
         assert!(step.open && step.alarms.is_empty());
         assert!(step.status.contains("disabled by parameter"));
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use database::{Access, Database, Status};
-use service::{Context, introspect};
+use service::{Context, Role, introspect};
+use sync_agent::Progress;
 
 use crate::gate::{ALARMS, Gate, Replication, SyncAgent};
 use crate::settings::settings;
@@ -33,14 +34,20 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut gate = Gate::new(node.role, Duration::ZERO);
     let mut open = false;
+    // What has finished once has finished: a restart of the agent later is
+    // nothing to wait for.
+    let mut agent = SyncAgent::Running(String::new());
     loop {
         let replication = replication(&database, open, &ctx).await;
-        let step = gate.step(
-            &settings(&parameters),
-            &replication,
-            sync_agent(),
-            begin.elapsed(),
-        );
+        heartbeat.tick();
+        if node.role == Role::Publisher && agent != SyncAgent::Complete {
+            agent = match sync_agent::progress(ctx.paths()).await {
+                Progress::Complete => SyncAgent::Complete,
+                Progress::Running(why) => SyncAgent::Running(why),
+            };
+        }
+        let settings = settings(&parameters);
+        let step = gate.step(&settings, &replication, &agent, begin.elapsed());
         heartbeat.tick();
         for id in ALARMS {
             match step.alarms.iter().find(|alarm| alarm.id == id) {
@@ -62,11 +69,6 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             () = tokio::time::sleep(if open { OPEN } else { WAITING }) => {}
         }
     }
-}
-
-/// No node has a call control cluster to sync with yet.
-fn sync_agent() -> SyncAgent {
-    SyncAgent::Complete
 }
 
 /// Whether nothing is wrong but that the publisher is away, on a node that was

@@ -52,6 +52,7 @@ fn serve(id: &str) -> ExitCode {
         | "sip-registration-datastore" => run(id, &Threads::One, datastore::serve),
         "log-partition-monitor" => run(id, &Threads::One, log_partition_monitor::serve),
         "server-recovery-manager" => run(id, &Threads::One, server_recovery_manager::serve),
+        "sync-agent" => run(id, &Threads::One, sync_agent::serve),
         "supervisor" => run(id, &Threads::One, supervisor::serve),
         "xmpp-config-manager" => run(id, &Threads::One, xmpp_config_manager::serve),
         "xmpp-connection-manager" => run(id, &Threads::One, xmpp_connection_manager::serve),

@@ -1,0 +1,105 @@
+//! The sync agent as a service.
+
+use std::time::{Duration, Instant};
+
+use database::tables::EndUser;
+use database::{Access, Database, Error, Transaction};
+use redundancy::Move;
+use service::{Context, Heartbeat, Role};
+
+use crate::Agent;
+use crate::progress::tell_complete;
+use crate::watched::Watched;
+
+/// How long a change may take; longer than that the database does not answer.
+const ANSWER: Duration = Duration::from_secs(4);
+/// Longest pause between signs of life.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs the sync agent until it is told to stop.
+pub async fn serve(context: Context) -> anyhow::Result<()> {
+    let node = context.node()?;
+    let heartbeat = context.heartbeat("sync-agent");
+    if node.role == Role::Subscriber {
+        tell_complete(&context);
+        context.ready("The publisher's sync agent assigns users; nothing is to do here.");
+        loop {
+            tokio::select! {
+                () = context.stopping() => return Ok(()),
+                () = tokio::time::sleep(TICK) => heartbeat.tick(),
+            }
+        }
+    }
+    let database = Database::open(context.paths(), Access::Assignment);
+    context.status("Waits for the database.");
+    let mut watched = Watched::new(&database);
+    let mut agent = Agent::default();
+    loop {
+        tokio::select! {
+            () = context.stopping() => return Ok(()),
+            () = watched.all(&mut agent) => break,
+            () = tokio::time::sleep(TICK) => heartbeat.tick(),
+        }
+    }
+    tell_complete(&context);
+    context.ready(&sentence(&agent));
+    work(&context, &heartbeat, &database, &mut watched, &mut agent).await
+}
+
+async fn work(
+    context: &Context,
+    heartbeat: &Heartbeat,
+    database: &Database,
+    watched: &mut Watched,
+    agent: &mut Agent,
+) -> anyhow::Result<()> {
+    let counter = |name: &str| context.perf().counter("Cisco Sync Agent", "", name);
+    let (assigned, waiting) = (counter("UsersAssigned"), counter("UsersWaiting"));
+    let origin = Instant::now();
+    let mut clock = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            () = context.stopping() => return Ok(()),
+            () = watched.next(agent) => {}
+            _ = clock.tick() => {
+                heartbeat.tick();
+                context.status(&sentence(agent));
+            }
+        }
+        let moves = agent.next(origin.elapsed());
+        if !moves.is_empty() {
+            heartbeat.tick();
+            match tokio::time::timeout(ANSWER, change(database, &moves)).await {
+                Ok(Ok(())) => {
+                    agent.done(&moves);
+                    assigned.add(i64::try_from(moves.len()).unwrap_or(i64::MAX));
+                    tracing::info!(users = moves.len(), "Users were given their home nodes.");
+                }
+                Ok(Err(Error::Unavailable(_))) | Err(_) => agent.unanswered(origin.elapsed()),
+                Ok(Err(error)) => {
+                    // Somebody changed or deleted one of them; the feed tells.
+                    tracing::debug!(users = moves.len(), %error, "A change was refused.");
+                    agent.refused(&moves, origin.elapsed());
+                }
+            }
+            heartbeat.tick();
+        }
+        waiting.set(i64::try_from(agent.waiting()).unwrap_or(i64::MAX));
+    }
+}
+
+async fn change(database: &Database, moves: &[Move]) -> Result<(), Error> {
+    let change = moves.iter().fold(Transaction::new(), |change, one| {
+        change.set_column::<EndUser>(&[&one.user], "node", &one.from, &one.to)
+    });
+    database.transact(change).await.map(drop)
+}
+
+fn sentence(agent: &Agent) -> String {
+    let users = agent.users();
+    match (agent.waiting(), agent.obstacle()) {
+        (0, _) => format!("Each of {users} users has a home node."),
+        (waiting, "") => format!("Gives {waiting} of {users} users a home node."),
+        (waiting, why) => format!("{waiting} of {users} users have no home node: {why}."),
+    }
+}
