@@ -10,6 +10,7 @@ SOCKETS = "/run/signalbox/sockets"
 
 CALLERS = {
     "database/administration": {"signalbox-administration"},
+    "database/assignment": {"sync-agent"},
     "database/conversation": {"xmpp-router"},
     "database/keys": {"authentication-service"},
     "database/maintenance": {"database-replicator", "database-layer-monitor"},

@@ -13,7 +13,7 @@ PARTS = {"xmpp-connection-manager", "authentication-service"}
 """The services that belong to the router, as the answer file of the lab activates them."""
 
 EVERY = [
-    "database", "database-replicator", "database-layer-monitor", "data-monitor", "log-partition-monitor", "web",
+    "database", "database-replicator", "database-layer-monitor", "sync-agent", "data-monitor", "log-partition-monitor", "web",
     "server-recovery-manager",
     "route-datastore", "login-datastore", "sip-registration-datastore", "presence-datastore",
     "xmpp-config-manager", "xmpp-router", "xmpp-connection-manager", "authentication-service",
@@ -199,7 +199,7 @@ def test_activation_outlives_a_power_cut(lab, nothing_activated):
 
 
 STAGES = [
-    {"database"}, {"database-replicator"}, {"data-monitor"}, {"server-recovery-manager"},
+    {"database"}, {"database-replicator"}, {"sync-agent"}, {"data-monitor"}, {"server-recovery-manager"},
     {"route-datastore", "login-datastore", "sip-registration-datastore", "presence-datastore"},
     {"xmpp-config-manager"}, {"xmpp-router"}, {"xmpp-connection-manager", "authentication-service"},
 ]
@@ -234,6 +234,19 @@ def test_who_waits_says_for_what(node):
         router = eventually("the router waits", lambda: (one := node.services()["xmpp-router"])["state"] == "STARTING" and one, 30)
         assert "data-monitor" in router["reason"], router
         assert node.services()["data-monitor"]["state"] == "STARTING"
+    eventually("the gate opens and the router runs", lambda: node.state("xmpp-router") == "STARTED", 90)
+
+
+def test_the_publishers_gate_waits_for_the_sync_agent_and_says_so(node):
+    with broken(node, "sync-agent", "[Service]", "ExecStart=", "ExecStart=/usr/bin/signalbox serve no-such-service"):
+        node.run("systemctl", "restart", "--no-block", "sync-agent")
+        eventually("the agent is away", lambda: node.state("sync-agent") != "STARTED", 10)
+        node.run("systemctl", "restart", "--no-block", "data-monitor")
+        def waits() -> bool:
+            gate = node.services()["data-monitor"]
+            return gate["state"] == "STARTING" and "sync-agent does not run" in gate["reason"]
+        eventually("the gate waits for it", waits, 30)
+        assert node.state("xmpp-router") == "STARTING"
     eventually("the gate opens and the router runs", lambda: node.state("xmpp-router") == "STARTED", 90)
 
 
