@@ -71,6 +71,17 @@ fn a_planned_failover_has_a_gap_of_one_message() {
 }
 
 #[test]
+fn who_leaves_claims_nobody_anew() {
+    let mut world = normal(Parameters::default(), Arbiter::ThirdNode);
+    world.leave(ONE);
+    assert_eq!(world.servers(ONE), [], "let go at once");
+    until(&mut world, |world| world.servers(ONE) == [TWO]);
+    world.seconds(30);
+    assert_eq!(world.servers(ONE), [TWO]);
+    assert_eq!(world.violations, Vec::<String>::new());
+}
+
+#[test]
 fn a_goodbye_needs_no_timeout() {
     let mut world = normal(Parameters::default(), Arbiter::ThirdNode);
     world.shut_down(ONE);

@@ -157,7 +157,11 @@ impl Machine {
         self.flapping.expire(self.clock.now());
         let mut answer = self.note(event, &mut actions);
         for _ in 0..MANY {
-            let Some(decision) = self.decide() else { break };
+            // Who leaves has let everybody go, and claims nobody anew.
+            let leaving = self.end == Some(End::Leaving);
+            let Some(decision) = self.decide().filter(|_| !leaving) else {
+                break;
+            };
             self.apply(decision, &mut actions);
         }
         self.question(&mut actions);

@@ -431,9 +431,14 @@ impl World {
         }
     }
 
+    /// The manager is told that its node shuts down, which takes its time.
+    pub(crate) fn leave(&mut self, node: Node) {
+        self.step(node, Event::Leaving);
+    }
+
     /// The node shuts down in good order.
     pub(crate) fn shut_down(&mut self, node: Node) {
-        self.step(node, Event::Leaving);
+        self.leave(node);
         self.power_off(node);
     }
 
