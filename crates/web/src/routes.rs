@@ -158,10 +158,12 @@ async fn same_origin(request: Request, next: Next) -> Response {
 
 fn is_same_origin(headers: &HeaderMap, authority: Option<&str>) -> bool {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
-    if let Some(site) = text(HeaderName::from_static("sec-fetch-site"))
-        && !matches!(site, "same-origin" | "none")
-    {
-        return false;
+    // A page cannot set it, and where it is, it says more than an origin,
+    // which some policies turn into `null`.
+    match text(HeaderName::from_static("sec-fetch-site")) {
+        Some("same-origin") => return true,
+        Some("none") | None => {}
+        Some(_) => return false,
     }
     match text(header::ORIGIN) {
         None => true,
@@ -193,7 +195,8 @@ async fn headers(request: Request, next: Next) -> Response {
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Without a referrer at all, browsers give the origin of our own forms as `null`.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
         (
             HeaderName::from_static("cross-origin-opener-policy"),

@@ -424,6 +424,17 @@ async fn a_form_of_another_site_does_nothing() {
         front.send(ours, &body).await.status(),
         StatusCode::SEE_OTHER
     );
+    // As browsers send it where a policy hides the origin.
+    let (cookie, form) = front.form().await;
+    let body = format!("form={form}&user=ada&password=right+horse");
+    let hidden = request()
+        .header(header::COOKIE, format!("{FORM_COOKIE}={cookie}"))
+        .header("sec-fetch-site", "same-origin")
+        .header("origin", "null");
+    assert_eq!(
+        front.send(hidden, &body).await.status(),
+        StatusCode::SEE_OTHER
+    );
 }
 
 #[tokio::test]
