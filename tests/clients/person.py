@@ -55,6 +55,17 @@ class Person:
         return Wire(self.node, **options)
 
 
+def redirection(person: Person, node) -> str:
+    """Where a node sends somebody who signs in; empty when it takes them."""
+    with Wire(node, direct_tls=True) as wire:
+        wire.header()
+        assert wire.plain(person.user, person.password).startswith(b"<success")
+        wire.header()
+        wire.send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
+        heard = wire.hear(rb"<see-other-host[^>]*>([^<]*)</see-other-host>|<jid>")
+        return (heard[1] or b"").decode()
+
+
 @contextlib.asynccontextmanager
 async def online(*clients, presence: bool = True):
     """Sign all of them in, and all out again."""

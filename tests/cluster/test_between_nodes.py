@@ -8,8 +8,8 @@ import secrets
 import pytest
 from conversation import befriend, talk
 from node import Person, eventually, online, scene
+from person import redirection
 from slix import until
-from wire import Wire
 
 
 @pytest.fixture
@@ -26,17 +26,6 @@ def people(lab, publisher):
     yield made
     for one in made:
         publisher.attempt_cli("users", "delete", one.user)
-
-
-def redirection(person: Person, node) -> str:
-    """Where a node sends somebody who signs in; empty when it takes them."""
-    with Wire(node, direct_tls=True) as wire:
-        wire.header()
-        assert wire.plain(person.user, person.password).startswith(b"<success")
-        wire.header()
-        wire.send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
-        heard = wire.hear(rb"<see-other-host[^>]*>([^<]*)</see-other-host>|<jid>")
-        return (heard[1] or b"").decode()
 
 
 def test_who_signs_in_elsewhere_is_told_where_to_go(people, lab):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
-from node import eventually
+from node import Person, eventually, online, scene
 from pair import BACKUP, BY_HAND, FAILED_OVER, NORMAL, SICK, SILENT
+from person import redirection
 
 NODES = 2
 DOWN = "Critical Services Down"
@@ -39,6 +42,58 @@ def test_failover_and_fallback_by_hand(pair, asked):
     pair.one.settle()
     assert pair.serves(pair.two, pair.one) == ["node1"]
     assert "An administrator asked for it." in pair.one.cli("utils", "ha", "history")
+
+
+@pytest.fixture
+def alice(pair):
+    """Somebody at home on node 1."""
+    person = Person(pair.one, f"alice-{secrets.token_hex(3)}", secrets.token_urlsafe(9))
+    pair.one.cli("users", "add", person.user, "--password", person.password)
+    pair.one.cli("users", "assign", "node1", person.user)
+    eventually("the home is known", lambda: "node1" in pair.two.cli("users", "show", person.user), 10)
+    yield person
+    pair.restore()
+    pair.one.cli("users", "delete", person.user)
+
+
+def taken_by(person, node, expected: str) -> None:
+    """Wait until a node answers a sign-in so: with another node's address, or by taking it."""
+    def answer() -> str:
+        try:
+            return redirection(person, node)
+        except (AssertionError, OSError) as error:
+            return f"no answer ({error!r})"
+
+    seen: list[str] = []
+    eventually(f"{node.name} answers {expected!r}", lambda: seen.append(answer()) or seen[-1] == expected, 20)
+
+
+def test_people_are_taken_by_the_peer_and_go_home_again(pair, alice):
+    """Who is at home on node 1: redirected by node 2, taken by it after a failover and after a power loss, then sent home."""
+    elsewhere = Person(pair.two, alice.user, alice.password)
+    taken_by(alice, pair.one, "")
+    taken_by(alice, pair.two, pair.one.address)
+
+    @scene(60)
+    async def talks_on(node):
+        async with online(Person(node, alice.user, alice.password).slix()) as (client,):
+            client.write(alice.jid, "to myself")
+            await client.received("to myself")
+            assert client.place[0] == node.address
+
+    pair.one.cli("utils", "ha", "failover", "node1")
+    taken_by(elsewhere, pair.two, "")
+    talks_on(node=pair.two)
+    pair.until(pair.two, ("Idle", BY_HAND), (BACKUP, BY_HAND))
+    pair.one.cli("utils", "ha", "fallback", "node1")
+    pair.normal()
+    pair.one.settle()
+    taken_by(alice, pair.one, "")
+    taken_by(alice, pair.two, pair.one.address)
+
+    pair.lab.command("kill", "node1")
+    taken_by(elsewhere, pair.two, "")
+    talks_on(node=pair.two)
 
 
 def test_a_critical_service_that_cannot_come_back(pair):

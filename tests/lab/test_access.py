@@ -19,7 +19,8 @@ CALLERS = {
     "xmpp-router": {"xmpp-connection-manager"},
     "authentication-service": {"xmpp-connection-manager"},
     "supervisor": {"server-recovery-manager", "signalbox-administration", "web"},
-    "server-recovery-manager": {"signalbox-administration"},
+    "server-recovery-manager/administration": {"signalbox-administration"},
+    "server-recovery-manager/homes": {"xmpp-router"},
     "presence-datastore": {"signalbox-administration", "xmpp-router"},
     "xmpp-config-manager": {"authentication-service", "xmpp-connection-manager", "xmpp-router"},
 }

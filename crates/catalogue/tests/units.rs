@@ -383,6 +383,7 @@ fn each_sensitive_socket_has_a_folder_a_group_and_a_caller() {
             "call-server-recovery-manager",
             &["signalbox-administration", "signalbox-farewell"],
         ),
+        ("call-served-homes", &["xmpp-router"]),
         (
             "call-supervisor",
             &["server-recovery-manager", "signalbox-administration", "web"],

@@ -12,6 +12,7 @@ use crate::history::Entry;
 use crate::proto;
 use crate::proto::administration_client::AdministrationClient;
 use crate::proto::local_client::LocalClient;
+use crate::proto::serving_client::ServingClient;
 use crate::serving::Serving;
 use crate::status::Status;
 
@@ -49,34 +50,6 @@ impl Client {
             local: LocalClient::new(channel.clone()),
             administration: AdministrationClient::new(channel),
         }
-    }
-
-    /// The home nodes whose users this node serves, each with the epoch that
-    /// every write for them carries, kept up to date for as long as the
-    /// receiver lives: the manager's last word, while it is away; none before
-    /// its first. A word with an older epoch is refused. Needs a tokio runtime.
-    pub fn homes(&self) -> watch::Receiver<Option<BTreeMap<String, u64>>> {
-        let (sender, receiver) = watch::channel(None);
-        let mut local = self.local.clone();
-        tokio::spawn(async move {
-            let mut known = Serving::default();
-            let follow = async {
-                loop {
-                    if let Ok(words) = local.serving(proto::ServingRequest {}).await {
-                        let mut words = words.into_inner();
-                        while let Ok(Some(word)) = words.message().await {
-                            hear(&mut known, word.into(), &sender);
-                        }
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-            };
-            tokio::select! {
-                () = sender.closed() => {}
-                () = follow => {}
-            }
-        });
-        receiver
     }
 
     /// Says that the node shuts down.
@@ -122,6 +95,34 @@ impl Client {
         let request = proto::HistoryRequest { node };
         read(self.administration.clone().history(request).await?)
     }
+}
+
+/// The home nodes whose users this node serves, each with the epoch that every
+/// write for them carries, kept up to date for as long as the receiver lives:
+/// the manager's last word, while it is away; none before its first. A word
+/// with an older epoch is refused. Needs a tokio runtime.
+pub fn homes(paths: &Paths) -> watch::Receiver<Option<BTreeMap<String, u64>>> {
+    let (sender, receiver) = watch::channel(None);
+    let mut manager = ServingClient::new(service::uds::connect(&paths.homes_socket()));
+    tokio::spawn(async move {
+        let mut known = Serving::default();
+        let follow = async {
+            loop {
+                if let Ok(words) = manager.follow(proto::ServingRequest {}).await {
+                    let mut words = words.into_inner();
+                    while let Ok(Some(word)) = words.message().await {
+                        hear(&mut known, word.into(), &sender);
+                    }
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = sender.closed() => {}
+            () = follow => {}
+        }
+    });
+    receiver
 }
 
 /// Takes a word over and tells those who wait, if it is news.

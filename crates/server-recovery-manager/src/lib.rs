@@ -27,7 +27,7 @@ mod status;
 #[cfg(test)]
 mod driver_tests;
 
-pub use client::{Client, Verb};
+pub use client::{Client, Verb, homes};
 pub use history::Entry;
 pub use serve::serve;
 pub use status::{NodeStatus, Status};

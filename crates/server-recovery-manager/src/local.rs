@@ -1,5 +1,5 @@
-//! The node's own socket: the router learns whose users it serves, and
-//! administration asks for any group of the cluster.
+//! The node's own sockets: on one the router learns whose users it serves, on
+//! the other administration asks for any group of the cluster.
 
 use std::time::Duration;
 
@@ -21,26 +21,41 @@ use crate::proto;
 use crate::proto::administration_client::AdministrationClient;
 use crate::proto::administration_server::{Administration, AdministrationServer};
 use crate::proto::local_server::{Local, LocalServer};
+use crate::proto::serving_server::{Serving as Follow, ServingServer};
 use crate::serving::Serving;
 
 /// How long another node may take with a request.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Serves the socket until told to stop.
+/// Serves the router's socket until told to stop.
+pub(crate) async fn serve_router(
+    socket: UnixListener,
+    serving: watch::Receiver<Serving>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let words = Words {
+        serving,
+        stop: stop.clone(),
+    };
+    tonic::transport::Server::builder()
+        .add_service(ServingServer::new(words))
+        .serve_with_incoming_shutdown(uds::incoming(socket), stop.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+/// Serves the socket of administration until told to stop.
 pub(crate) async fn serve(
     socket: UnixListener,
     own: Own,
     views: watch::Receiver<Option<View>>,
-    serving: watch::Receiver<Serving>,
     credentials: Credentials,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let door = Door {
         own,
         views,
-        serving,
         credentials,
-        stop: stop.clone(),
     };
     let local = LocalServer::new(door.clone());
     tonic::transport::Server::builder()
@@ -51,24 +66,20 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-#[derive(Clone)]
-struct Door {
-    own: Own,
-    views: watch::Receiver<Option<View>>,
+struct Words {
     serving: watch::Receiver<Serving>,
-    credentials: Credentials,
     stop: CancellationToken,
 }
 
 #[tonic::async_trait]
-impl Local for Door {
-    type ServingStream =
+impl Follow for Words {
+    type FollowStream =
         std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<proto::Homes, Refused>> + Send>>;
 
-    async fn serving(
+    async fn follow(
         &self,
         _: Request<proto::ServingRequest>,
-    ) -> Result<Response<Self::ServingStream>, Refused> {
+    ) -> Result<Response<Self::FollowStream>, Refused> {
         let words = WatchStream::new(self.serving.clone());
         let words = words.map(|serving| Ok(proto::Homes::from(&serving)));
         // Without an end of its own it would hold the stop up.
@@ -76,7 +87,17 @@ impl Local for Door {
         let words = futures::StreamExt::take_until(words, stop);
         Ok(Response::new(Box::pin(words)))
     }
+}
 
+#[derive(Clone)]
+struct Door {
+    own: Own,
+    views: watch::Receiver<Option<View>>,
+    credentials: Credentials,
+}
+
+#[tonic::async_trait]
+impl Local for Door {
     async fn leave(
         &self,
         _: Request<proto::LeaveRequest>,
@@ -260,9 +281,11 @@ mod tests {
         let socket = uds::listen(&paths.recovery_socket()).unwrap();
         let (_, views) = watch::channel(Some(lab.view("node1")));
         let stop = CancellationToken::new();
-        let serving = running.serving.clone();
-        let served = serve(socket, own, views, serving, credentials(), stop.clone());
+        let served = serve(socket, own, views, credentials(), stop.clone());
         tokio::spawn(served);
+        let socket = uds::listen(&paths.homes_socket()).unwrap();
+        let serving = running.serving.clone();
+        tokio::spawn(serve_router(socket, serving, stop.clone()));
         (lab, running, Client::open(&paths), stop)
     }
 
@@ -298,5 +321,18 @@ mod tests {
             "{silent}"
         );
         assert_eq!(client.history(None).await.unwrap(), []);
+    }
+    #[tokio::test]
+    async fn the_router_learns_whose_users_it_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_lab, running, _client, stop) = serve_node1(folder.path());
+        let mut homes = crate::homes(&Paths::below(folder.path()));
+        assert_eq!(*homes.borrow(), None);
+        let serving = running.serving.clone();
+        let told = homes.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(told, Some(serving.borrow().served()));
+        // The last word holds while the manager is away.
+        stop.cancel();
+        assert!(!homes.has_changed().unwrap());
     }
 }

@@ -70,6 +70,8 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     };
     let socket = uds::listen(&ctx.paths().recovery_socket())
         .context("cannot listen on the recovery manager's socket")?;
+    let homes =
+        uds::listen(&ctx.paths().homes_socket()).context("cannot listen on the router's socket")?;
     let view = View::new(&node.name, &known, &Parameters::default());
     let mut driver = Driver::start(live, &boot, view, services, stored, serving.clone())
         .context("what must outlive a power cut cannot be written")?;
@@ -93,8 +95,12 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
         socket,
         own,
         views.subscribe(),
-        serving.subscribe(),
         credentials,
+        stop.clone(),
+    ));
+    tokio::spawn(local::serve_router(
+        homes,
+        serving.subscribe(),
         stop.clone(),
     ));
     tokio::spawn(observe::follow_services(supervisor, inputs.clone()));

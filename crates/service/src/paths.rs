@@ -92,7 +92,13 @@ impl Paths {
 
     /// The recovery manager's socket.
     pub fn recovery_socket(&self) -> PathBuf {
-        self.socket("server-recovery-manager")
+        self.socket("server-recovery-manager/administration")
+    }
+
+    /// The socket on which the recovery manager tells the router whose users the
+    /// node serves.
+    pub fn homes_socket(&self) -> PathBuf {
+        self.socket("server-recovery-manager/homes")
     }
 
     /// The router's socket for components (crate `xcp`).

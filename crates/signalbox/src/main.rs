@@ -57,7 +57,7 @@ fn serve(id: &str) -> ExitCode {
         "xmpp-config-manager" => run(id, &Threads::One, xmpp_config_manager::serve),
         "xmpp-connection-manager" => run(id, &Threads::One, xmpp_connection_manager::serve),
         "web" => run(id, &Threads::PerProcessor, web::serve),
-        "xmpp-router" => run(id, &Threads::One, router::serve),
+        "xmpp-router" => run(id, &Threads::One, route),
         other => {
             eprintln!(
                 "signalbox: no service is called {other:?}; the units in \
@@ -66,6 +66,12 @@ fn serve(id: &str) -> ExitCode {
             ExitCode::from(64)
         }
     }
+}
+
+/// The router, for those whom the recovery manager says that the node serves.
+async fn route(context: service::Context) -> anyhow::Result<()> {
+    let homes = server_recovery_manager::homes(context.paths());
+    router::serve_homes(context, homes).await
 }
 
 /// Tells the recovery manager that the node goes down.
