@@ -20,6 +20,15 @@ def homes(node, users: list[str]) -> dict[str, str]:
     return {one["user"]: one["node"] for one in node.cli_json("users", "list")["users"] if one["user"] in users}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_availability(lab):
+    """A group with high availability on is not changed; the tests here change groups."""
+    publisher = lab.node("node1")
+    publisher.cli("utils", "ha", "disable", BOTH, "--yes")
+    yield
+    publisher.cli("utils", "ha", "enable", BOTH, "--yes")
+
+
 @pytest.fixture
 def many(publisher):
     """A hundred users, imported at once; removed afterwards."""
