@@ -151,7 +151,7 @@ def reachable(host: str) -> bool:
     return True
 
 
-def in_process(tests: Tests) -> None:
+def in_process(tests: Tests, again: bool) -> None:
     """Format, lints, licences, and every test that needs nothing but a compiler."""
     need_cargo()
     for tool in ("cargo-nextest", "cargo-deny"):
@@ -163,7 +163,8 @@ def in_process(tests: Tests) -> None:
         tests.step("advisories", "cargo", "deny", "--log-level", "error", "check", "advisories")
     else:
         tests.skip("advisories", f"{ADVISORIES} cannot be reached from here")
-    tests.step("in-process tests", "cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--status-level", "fail")
+    tests.step("in-process tests", "cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--status-level", "fail",
+               *(["--retries", "1"] if again else []))
 
 
 def no_lab() -> str | None:
@@ -215,7 +216,7 @@ def main() -> int:
     options.add_argument("--lab", action="store_true", help="only the tests in the lab (or with --fast: these, too)")
     options.add_argument("--vm", action="store_true", help="only the tests in virtual machines (or these, too)")
     options.add_argument("--vm-full", action="store_true", help="in virtual machines, more of what is only sampled otherwise")
-    options.add_argument("--again", action="store_true", help="in the lab and in virtual machines, run a file with a failed test once more")
+    options.add_argument("--again", action="store_true", help="run what failed once more (in the lab and in virtual machines its whole file), and say so")
     options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the lab or the virtual machines")
     given = options.parse_args()
     need_cargo()
@@ -228,7 +229,7 @@ def main() -> int:
         if everything:
             os.environ.setdefault("SIGNALBOX_CRASH_ROUNDS", CRASH_ROUNDS)
         if everything or given.fast:
-            in_process(tests)
+            in_process(tests, given.again)
         reason = no_lab() if everything else None
         if reason:
             tests.skip("lab and virtual machines", reason)

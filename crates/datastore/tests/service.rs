@@ -53,9 +53,15 @@ async fn until(watch: &mut Watch, wanted: &[(&str, &str)]) {
                 seen.remove(&row.key);
             }
             WatchEvent::Complete => {
+                // The row of a self-test may be among them for a moment; its value is no text.
+                let text = |value| String::from_utf8_lossy(value).into_owned();
                 let now: Vec<_> = seen
                     .iter()
-                    .map(|(key, value)| (key.as_str(), std::str::from_utf8(value).unwrap()))
+                    .map(|(key, value)| (key.as_str(), text(value)))
+                    .collect();
+                let now: Vec<_> = now
+                    .iter()
+                    .map(|(key, value)| (*key, value.as_str()))
                     .collect();
                 if now == wanted {
                     return;
