@@ -623,6 +623,21 @@ impl Router {
         self.post(node, None, |number| PeerFrame::Synced { number });
     }
 
+    /// Ends what is here of users whom another node serves now, and tells the
+    /// nodes that are concerned.
+    pub(crate) fn send_strangers_away(&mut self) {
+        let away: Vec<Key> = self
+            .users
+            .iter()
+            .filter(|(_, user)| !self.serves(&user.name))
+            .map(|(key, _)| key)
+            .collect();
+        for user in away {
+            self.send_away(user);
+        }
+        self.redistribute();
+    }
+
     /// Other nodes, or this one, serve homes that they did not serve before.
     fn servers_changed(&mut self, before: &[Server]) {
         let after = self.cluster.servers();
@@ -637,16 +652,7 @@ impl Router {
         if *before == *after {
             return;
         }
-        let away: Vec<Key> = self
-            .users
-            .iter()
-            .filter(|(_, user)| !self.serves(&user.name))
-            .map(|(key, _)| key)
-            .collect();
-        for user in away {
-            self.send_away(user);
-        }
-        self.redistribute();
+        self.send_strangers_away();
         for node in gained {
             let Some(peer) = self.peers.get_mut(&node) else {
                 continue;

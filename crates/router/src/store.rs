@@ -108,16 +108,7 @@ impl Router {
     /// Where all users are at home.
     pub(crate) fn users_read(&mut self, users: Vec<(Box<str>, Option<Box<str>>)>) {
         self.cluster.set_users(users);
-        let away: Vec<Key> = self
-            .users
-            .iter()
-            .filter(|(_, user)| !self.serves(&user.name))
-            .map(|(key, _)| key)
-            .collect();
-        for user in away {
-            self.send_away(user);
-        }
-        self.redistribute();
+        self.send_strangers_away();
     }
 
     /// An administrator added, changed, moved or removed a user.

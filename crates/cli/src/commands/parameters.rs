@@ -1,12 +1,14 @@
 //! `show parameters`, `set parameter`, `unset parameter`.
 
+use futures::future::BoxFuture;
 use operations::actions;
 use operations::parameters::Parameter;
 use parameter::Applies;
 use serde_json::json;
 
-use crate::command::{Argument, Command, Kind};
-use crate::reply::Reply;
+use crate::command::{Argument, Arguments, Command, Kind};
+use crate::reply::{Outcome, Reply};
+use crate::session::Session;
 use crate::text;
 
 const SERVICE: Argument = Argument::required(
@@ -59,44 +61,33 @@ pub(super) const COMMANDS: &[Command] = &[
         ],
         action: Some(&actions::PARAMETERS_SET),
         help: "Change a parameter of a service",
-        run: |session, arguments| {
-            Box::pin(async move {
-                let parameter = session
-                    .operations
-                    .set_parameter(
-                        session.caller,
-                        arguments.text("service"),
-                        arguments.text("name"),
-                        arguments.optional("value"),
-                        arguments.optional("node"),
-                    )
-                    .await?;
-                Ok(reply(&parameter))
-            })
-        },
+        run: change,
     },
     Command {
         words: "unset parameter",
         arguments: &[SERVICE, NAME, NODE],
         action: Some(&actions::PARAMETERS_SET),
         help: "Let a parameter of a service have its default again",
-        run: |session, arguments| {
-            Box::pin(async move {
-                let parameter = session
-                    .operations
-                    .set_parameter(
-                        session.caller,
-                        arguments.text("service"),
-                        arguments.text("name"),
-                        None,
-                        arguments.optional("node"),
-                    )
-                    .await?;
-                Ok(reply(&parameter))
-            })
-        },
+        run: change,
     },
 ];
+
+/// Sets a parameter to the value that was given; `unset` gives none.
+fn change<'a>(session: &'a Session<'a>, arguments: &'a Arguments) -> BoxFuture<'a, Outcome> {
+    Box::pin(async move {
+        let parameter = session
+            .operations
+            .set_parameter(
+                session.caller,
+                arguments.text("service"),
+                arguments.text("name"),
+                arguments.optional("value"),
+                arguments.optional("node"),
+            )
+            .await?;
+        Ok(reply(&parameter))
+    })
+}
 
 /// What a change has led to, and what is left to do.
 fn reply(parameter: &Parameter) -> Reply {
