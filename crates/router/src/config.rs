@@ -27,6 +27,9 @@ pub struct Config {
     pub offline_messages: usize,
     /// Most bytes of stored messages of a user.
     pub offline_bytes: usize,
+    /// Most bytes that are stored within an hour for one sender's messages; 0
+    /// is no bound.
+    pub offline_bytes_per_sender: usize,
     /// Seconds for which a lost session can be resumed; 0 allows none.
     pub resume_seconds: u32,
     /// Most stanzas that wait for a client's acknowledgement, or to be
@@ -59,6 +62,7 @@ impl Default for Config {
             block_items: 500,
             offline_messages: 500,
             offline_bytes: 8 << 20,
+            offline_bytes_per_sender: 32 << 20,
             resume_seconds: 300,
             queue_stanzas: 1000,
             queue_bytes: 4 << 20,

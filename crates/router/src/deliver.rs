@@ -345,6 +345,18 @@ impl Router {
             );
             return;
         }
+        let from = header.from().map(|from| from.get()).unwrap_or_default();
+        let sender = from.split('/').next().unwrap_or_default();
+        let most = self.config.offline_bytes_per_sender;
+        let now = self.now.monotonic;
+        if !self.quotas.take(sender, stanza.len(), most, now) {
+            self.bounce(
+                header,
+                StanzaError::ResourceConstraint,
+                "Too much of what you sent waits for others already; try again in an hour.",
+            );
+            return;
+        }
         let row = data.add(stanza.into(), &stamp, unix, slot);
         let mut effects = vec![Effect::Stored(header.bytes().into())];
         if let Some(receipt) = self.defer(None) {

@@ -25,6 +25,7 @@ mod peer;
 mod peers;
 mod presence;
 mod publish;
+mod quota;
 mod remote;
 mod roster;
 mod router;
@@ -40,6 +41,7 @@ mod subscribe;
 mod subscription;
 mod unhandled;
 mod user;
+mod waiting;
 
 pub use cluster::Node;
 pub use config::{Config, Conflict};

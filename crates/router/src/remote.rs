@@ -1,7 +1,7 @@
 //! Stanzas for users whom other nodes serve: sent there, or, when nobody can
 //! be reached, stored for them here.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use xcp::{ADDRESSEES, PeerFrame};
@@ -10,11 +10,12 @@ use xmpp::{Condition, Header, Rewrite, StreamError};
 use crate::cluster::Server;
 use crate::connect::{see_other_host, stream_error};
 use crate::link::local_part;
-use crate::router::{Connection, HELD, Later, Place, Router, Timer};
+use crate::router::{Connection, Later, Place, Router, Timer};
 use crate::slab::Key;
 use crate::stanza::StanzaError;
 use crate::subscription::Request;
 use crate::user::{Held, Receipt, Sender, User, slot_of};
+use crate::waiting::{Waiting, Weight};
 
 /// Milliseconds for which what is sent to a user waits until what another node
 /// stored has arrived in this one's database.
@@ -26,7 +27,13 @@ const ARRIVAL: u64 = 5000;
 pub(crate) struct Moving {
     /// Nodes and numbers of what is on its way.
     before: BTreeSet<(u64, u64)>,
-    held: VecDeque<(Bytes, Option<Receipt>)>,
+    held: Waiting<(Bytes, Option<Receipt>)>,
+}
+
+impl Weight for (Bytes, Option<Receipt>) {
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl Router {
@@ -35,7 +42,7 @@ impl Router {
         if self
             .moving
             .get(name)
-            .is_some_and(|it| it.held.len() >= HELD)
+            .is_some_and(|it| !it.held.has_room(header.bytes().len()))
         {
             let busy = "The server is busy.";
             return self.bounce(header, StanzaError::ResourceConstraint, busy);

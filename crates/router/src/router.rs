@@ -14,15 +14,13 @@ use crate::cluster::{Cluster, Server};
 use crate::event::{Actions, ConnectionId, Event, Time};
 use crate::link::PeerLink;
 use crate::peer::Peer;
+use crate::quota::Quotas;
 use crate::remote::Moving;
 use crate::session::Session;
 use crate::slab::{Key, Slab};
 use crate::stanza::{self, StanzaError};
 use crate::stats::Stats;
 use crate::user::{Held, Receipt, Sender, User};
-
-/// Most events that may wait for one user.
-pub(crate) const HELD: usize = 2000;
 
 /// A connection that signed in.
 #[derive(Debug)]
@@ -110,6 +108,7 @@ pub struct Router {
     pub(crate) last_shared: u64,
     pub(crate) stopping: bool,
     pub(crate) stats: Stats,
+    pub(crate) quotas: Quotas,
     pub(crate) cluster: Cluster,
     /// The routers of other nodes, by the nodes' numbers.
     pub(crate) peers: BTreeMap<u64, Peer>,
@@ -156,6 +155,7 @@ impl Router {
             last_shared: 0,
             stopping: false,
             stats: Stats::default(),
+            quotas: Quotas::default(),
             cluster: Cluster::default(),
             peers: BTreeMap::new(),
             peer_links: HashMap::new(),
@@ -379,7 +379,7 @@ impl Router {
             // look dead.
             self.element_now(connection, &element);
         } else if let Some(user) = self.users.get_mut(key)
-            && user.held.len() < HELD
+            && user.held.has_room(element.len())
         {
             // A copy: the buffer it came in is shared with other frames.
             let element = Bytes::copy_from_slice(&element);
@@ -432,11 +432,6 @@ impl Router {
                     self.settle(receipt);
                 }
             }
-        }
-        if let Some(user) = self.users.get_mut(key)
-            && user.held.is_empty()
-        {
-            user.held = VecDeque::new();
         }
         self.rest(key);
     }
@@ -504,7 +499,7 @@ impl Router {
         };
         if user.is_ready() && user.held.is_empty() {
             self.stanza_to_user(key, header);
-        } else if user.held.len() < HELD {
+        } else if user.held.has_room(header.bytes().len()) {
             let stanza = header.bytes().into();
             let receipt = self.defer(None);
             if let Some(user) = self.users.get_mut(key) {

@@ -65,6 +65,8 @@ fn read_config(parameters: &Parameters) -> Config {
         block_items: parameters.get("BlockItems", default.block_items),
         offline_messages: parameters.get("OfflineMessages", default.offline_messages),
         offline_bytes: parameters.get("OfflineBytes", default.offline_bytes),
+        offline_bytes_per_sender: parameters
+            .get("OfflineBytesPerSender", default.offline_bytes_per_sender),
         resume_seconds: parameters.get("ResumeSeconds", default.resume_seconds),
         queue_stanzas: parameters.get("QueueStanzas", default.queue_stanzas),
         queue_bytes: parameters.get("QueueBytes", default.queue_bytes),

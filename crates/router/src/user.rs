@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::event::ConnectionId;
 use crate::rows::{OfflineRow, RosterRow, UserRows, Write};
 use crate::slab::Key;
+use crate::waiting::{Waiting, Weight};
 
 /// Something that waits until its user can be looked at.
 #[derive(Debug)]
@@ -17,6 +18,15 @@ pub(crate) enum Held {
     Element(ConnectionId, Bytes),
     /// A stanza for the user, with `from` and `to`.
     Stanza(Box<[u8]>, Option<Receipt>),
+}
+
+impl Weight for Held {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Element(_, element) => element.len(),
+            Self::Stanza(stanza, _) => stanza.len(),
+        }
+    }
 }
 
 /// Who waits for a stanza to be handled.
@@ -288,7 +298,7 @@ pub(crate) struct User {
     /// Connections that signed in and have not bound a resource.
     pub(crate) fresh: Vec<ConnectionId>,
     pub(crate) journal: Option<Box<Journal>>,
-    pub(crate) held: VecDeque<Held>,
+    pub(crate) held: Waiting<Held>,
     /// Rows are being read: everything else waits.
     pub(crate) busy: bool,
     /// Removed or disabled while being loaded.
@@ -316,7 +326,7 @@ impl User {
             sessions: Vec::new(),
             fresh: Vec::new(),
             journal: None,
-            held: VecDeque::new(),
+            held: Waiting::default(),
             busy: true,
             gone: false,
             stale: false,

@@ -73,6 +73,7 @@ pub const DECLARED: &[Declared] = &[
     hot(ROUTER, "BlockItems", "500", count(0, 1000), "Most blocked addresses of a user."),
     hot(ROUTER, "OfflineMessages", "500", count(0, 10_000), "Most messages that are stored for a user; 0 stores none."),
     hot(ROUTER, "OfflineBytes", "8388608", bytes(0, 256 << 20), "Most bytes of messages that are stored for a user."),
+    hot(ROUTER, "OfflineBytesPerSender", "33554432", bytes(0, 1 << 40), "Most bytes that are stored within an hour for one sender's messages; 0 is no bound."),
     hot(ROUTER, "ResumeSeconds", "300", seconds(0, 86_400), "How long a lost session can be resumed; 0 allows no resumption."),
     hot(ROUTER, "QueueStanzas", "1000", count(10, 100_000), "Most stanzas that wait for a client."),
     hot(ROUTER, "QueueBytes", "4194304", bytes(64 << 10, 16 << 20), "Most bytes of stanzas that wait for a client."),

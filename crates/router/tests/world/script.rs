@@ -204,6 +204,7 @@ fn step(world: &mut World, line: &str) -> Result<(), String> {
                 "roster" => config.roster_items = number()?,
                 "roster-bytes" => config.roster_bytes = number()?,
                 "offline" => config.offline_messages = number()?,
+                "offline-per-sender" => config.offline_bytes_per_sender = number()?,
                 "queue" => config.queue_stanzas = number()?,
                 "carbons" => config.carbons = *value == "on",
                 _ => return Err("no such setting".into()),
