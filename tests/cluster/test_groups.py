@@ -111,10 +111,23 @@ def test_a_group_is_changed_and_what_it_loses_has_one_of_its_own(publisher):
     assert groups(publisher) == {BOTH: ["node1", "node2"], "node3": ["node3"]}
 
 
-def test_high_availability_says_first_what_will_happen(publisher):
+def test_high_availability_says_first_what_will_happen(publisher, subscriber):
     refused = publisher.attempt_cli("utils", "ha", "enable", "node3")
     assert refused.returncode != 0 and "needs two" in refused.stdout + refused.stderr
-    preview = publisher.cli_json("utils", "ha", "enable", BOTH, "--preview")
-    assert [one["name"] for one in preview["nodes"]] == ["node1", "node2"]
-    assert preview["nodes"][0] == {"name": "node1", "down": [], "replication": 2}
-    assert not preview["already"]
+
+    def preview() -> dict:
+        return publisher.cli_json("utils", "ha", "enable", BOTH, "--preview")
+
+    good = [{"name": name, "down": [], "replication": 2} for name in ("node1", "node2")]
+    seen = eventually("both are fit", lambda: (now := preview())["nodes"] == good and now, 10)
+    assert seen["outcome"]["kind"] == "normal" and not seen["already"]
+    subscriber.cli("utils", "service", "stop", "xmpp-router")
+    try:
+        # The other node's services are seen, too, by way of its recovery manager.
+        seen = eventually("it is seen", lambda: (now := preview())["nodes"][1]["down"] and now, 10)
+        assert "Cisco XCP Router" in seen["nodes"][1]["down"]
+        assert seen["outcome"] == {"kind": "fails-over", "nodes": "node2"}
+    finally:
+        for service in ("xmpp-router", "xmpp-connection-manager"):
+            subscriber.cli("utils", "service", "start", service)
+        subscriber.settle()

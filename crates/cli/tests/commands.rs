@@ -421,9 +421,9 @@ async fn high_availability_is_shown_before_it_is_asked_for() {
         groups.get("pair").unwrap().high_availability
     };
     let preview = "node1: critical services run; replication setup 2\n\
-                   node2: critical services cannot be seen from here; replication setup 2\n\
-                   Whether the critical services of node2 run cannot be seen from here. Where they \
-                   do not, the node fails over at once. See \"utils service list\" there.\n";
+                   node2: critical services not known, it does not answer; replication setup 2\n\
+                   node2 does not say whether its critical services run. Where they do not, the \
+                   node fails over at once. See \"utils service list\" there.\n";
     assert_eq!(
         node.run("utils ha enable pair --preview").await,
         shown(preview)

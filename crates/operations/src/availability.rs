@@ -28,8 +28,8 @@ pub struct Preview {
 pub struct Fitness {
     /// Its host name.
     pub name: String,
-    /// Names of its critical services that do not run; none when they cannot
-    /// be seen.
+    /// Names of its critical services that do not run; none when it does not
+    /// answer.
     pub down: Option<Vec<String>>,
     /// State of replication, 0 to 4; 2 is good. None when it is not known.
     pub replication: Option<u8>,
@@ -48,8 +48,7 @@ pub enum Outcome {
     /// On: the group may fail over at once, for replication is not good on
     /// these nodes.
     MayFailOver(Vec<String>),
-    /// On: not known, for the services of these nodes cannot be seen from
-    /// here.
+    /// On: not known, for these nodes do not say how their services are.
     Unknown(Vec<String>),
     /// Off: each node serves its own users and nobody else's.
     Off,
@@ -140,15 +139,24 @@ impl Operations {
             .await
     }
 
-    /// Critical services of a node that do not run; none when that cannot be
-    /// seen from here.
+    /// Critical services of a node that do not run; none when the node does not
+    /// say.
     async fn critical_services_down(&self, node: &str) -> Result<Option<Vec<String>>> {
-        let own = self.node().is_ok_and(|own| own.name == node);
-        if !own {
-            return Ok(None);
-        }
         let services = self.supervision().services().await?;
-        Ok(Some(down(services)))
+        if self.node().is_ok_and(|own| own.name == node) {
+            return Ok(Some(down(services)));
+        }
+        // Its recovery manager knows, whether or not high availability is on.
+        let Ok(status) = self.recovery().status(Some(node)).await else {
+            return Ok(None);
+        };
+        let mut nodes = status.nodes.into_iter();
+        let there = nodes.find(|one| one.name == node && one.heard);
+        let compat = |id: String| {
+            let known = services.iter().find(|service| service.id == id);
+            known.map_or(id, |service| service.compat.clone())
+        };
+        Ok(there.map(|one| one.down.into_iter().map(compat).collect()))
     }
 }
 
@@ -169,6 +177,7 @@ fn replication_of(replication: &Replication, node: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use redundancy::{Group, Groups};
+    use server_recovery_manager::{NodeStatus, Status};
 
     use crate::error::Kind;
     use crate::fakes::{Fakes, administrator, node, replication_node, service};
@@ -231,6 +240,26 @@ mod tests {
         (fakes, operations)
     }
 
+    /// What is heard of beta, whose router is down.
+    fn status(heard: bool) -> Status {
+        let beta = NodeStatus {
+            name: "beta".into(),
+            state: "Normal".into(),
+            reason: "Normal".into(),
+            heard,
+            serves: Vec::new(),
+            down: vec!["xmpp-router".into()],
+        };
+        Status {
+            group: "g".into(),
+            high_availability: false,
+            held: false,
+            nodes: vec![beta],
+            cause: String::new(),
+            advice: Vec::new(),
+        }
+    }
+
     fn on(fakes: &Fakes) -> bool {
         fakes.world().groups.get("g").unwrap().high_availability
     }
@@ -246,6 +275,16 @@ mod tests {
         assert_eq!(preview.nodes[0], fit("alpha", Some(&[]), Some(2)));
         assert_eq!(preview.outcome, Outcome::Unknown(vec!["beta".into()]));
         assert!(!on(&fakes));
+        // The other one says how it is, when it answers itself.
+        fakes.world().high_availability = vec![status(false)];
+        let preview = operations.availability_preview(&admin, "g", true).await;
+        assert_eq!(preview.unwrap().nodes[1].down, None);
+        fakes.world().high_availability = vec![status(true)];
+        let preview = operations.availability_preview(&admin, "g", true).await;
+        let preview = preview.unwrap();
+        let down = Some(&["Cisco XCP Router"][..]);
+        assert_eq!(preview.nodes[1], fit("beta", down, Some(2)));
+        assert_eq!(preview.outcome, Outcome::FailsOver("beta".into()));
         fakes.world().services[0].state = State::Stopped;
         let preview = operations.availability_preview(&admin, "g", true).await;
         let down = preview.unwrap().nodes[0].down.clone();

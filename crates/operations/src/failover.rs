@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
 
 impl Operations {
-    /// The state of a redundancy group, by its name or that of one of its nodes;
-    /// of this node's own when none is named.
+    /// The state of a redundancy group, by its name or that of one of its nodes,
+    /// as that node sees it if it answers; of this node's own when none is named.
     pub async fn ha_status(&self, caller: &Caller, name: Option<&str>) -> Result<Status> {
         let work = self.recovery().status(name);
         caller

@@ -164,7 +164,7 @@ fn refusal(bad: &[BadRow], rows: usize) -> Error {
     if rows > 0 {
         let _ = write!(message, "{} of {rows} rows cannot be: ", bad.len());
     }
-    message += "correct the file and import it again";
+    message += "Correct the file and import it again";
     for row in bad.iter().take(TOLD) {
         let _ = write!(message, "\nline {}: {}", row.line, row.reason);
     }

@@ -58,8 +58,8 @@ impl Client {
         left.map(drop)
     }
 
-    /// The state of a redundancy group, by its name or that of one of its nodes;
-    /// of the own one when none is named.
+    /// The state of a redundancy group, by its name or that of one of its nodes,
+    /// as that node sees it if it answers; of the own one when none is named.
     pub async fn status(&self, name: Option<&str>) -> Result<Status, tonic::Status> {
         let group = name.unwrap_or_default().to_owned();
         let request = proto::StatusRequest { group };

@@ -180,11 +180,14 @@ impl Administration for Door {
         let view = self.view()?;
         let name = &request.get_ref().group;
         let group = group(&view, name)?;
-        if group.name == view.group.name {
-            return document(&self.own.status().await?);
-        }
+        // A node that is named is asked first: nobody knows more of it.
+        let mut nodes: Vec<&str> = group.nodes().collect();
+        nodes.sort_by_key(|node| (*node != name, *node != view.own));
         let mut why = Refused::not_found(format!("group {name} has no nodes"));
-        for node in group.nodes() {
+        for node in nodes {
+            if node == view.own {
+                return document(&self.own.status().await?);
+            }
             let mut other = self.other(&view, node)?;
             let group = name.clone();
             match within(node, other.status(proto::StatusRequest { group })).await {

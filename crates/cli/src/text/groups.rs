@@ -60,7 +60,7 @@ pub(crate) fn group(group: &GroupView) -> String {
 
 fn fitness(node: &Fitness) -> String {
     let services = match node.down.as_deref() {
-        None => "cannot be seen from here".to_owned(),
+        None => "not known, it does not answer".to_owned(),
         Some([]) => "run".to_owned(),
         Some(down) => format!("down: {}", down.join(", ")),
     };
@@ -110,8 +110,8 @@ pub(crate) fn availability(preview: &Preview) -> String {
         ),
         Outcome::Unknown(nodes) => writeln!(
             text,
-            "Whether the critical services of {} run cannot be seen from here. Where they do not, \
-             the node fails over at once. See \"utils service list\" there.",
+            "{} does not say whether its critical services run. Where they do not, the node fails \
+             over at once. See \"utils service list\" there.",
             nodes.join(" and ")
         ),
         Outcome::Off => writeln!(
