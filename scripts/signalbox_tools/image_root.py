@@ -8,7 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from . import host, image_base, image_config
+from . import host, image_base, image_config, root
 from .host import HostError, run, say
 from .image_base import enter
 from .image_config import ROOTFS, UNITS
@@ -29,7 +29,7 @@ LEFTOVERS = (
 )
 
 
-def stage(base: Path, folder: Path, binary: Path | None) -> None:
+def stage(base: Path, folder: Path, binary: Path) -> None:
     """Makes the root in `folder`, an empty place next to the cache: files of the Debian tree are hard links to it."""
     tree = base / "tree"
     image_base.remove(folder)
@@ -187,13 +187,12 @@ def _lay(source: Path, target: Path, left_out: frozenset[str]) -> None:
             place.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
 
 
-def _overlay(folder: Path, binary: Path | None) -> None:
+def _overlay(folder: Path, binary: Path) -> None:
     _lay(ROOTFS, folder, frozenset({"README.md"}))
     _lay(UNITS, folder / "usr/lib/systemd/system", frozenset({"README.md", "missing.toml", "common.d"}))
-    if binary is not None:
-        target = folder / "usr/bin/signalbox"
-        shutil.copyfile(binary, target)
-        target.chmod(0o755)
+    target = folder / "usr/bin/signalbox"
+    shutil.copyfile(binary, target)
+    target.chmod(0o755)
     (folder / "usr/bin/signalbox-cli").symlink_to("signalbox")
 
 
@@ -232,19 +231,14 @@ def update(source: Path, target: Path) -> None:
     run("rsync", "--archive", "--xattrs", "--acls", "--delete", "--delete-delay", "--one-file-system", f"{source}/", f"{target}/")
 
 
-def find_binary(profile: str, given: str | None) -> Path | None:
-    """The signalbox binary to put into the root; None when nothing has been built yet."""
-    if given:
-        path = Path(given)
-        if not path.is_file():
-            raise HostError(f"--binary {given}: no such file")
-        return path
-    place = Path(os.environ.get("CARGO_TARGET_DIR") or host.TARGET)
-    path = place / {"dev": "debug"}.get(profile, profile) / "signalbox"
-    if path.is_file():
-        return path
-    say(f"Warning: {path} does not exist; the root is made without it (build it with `cargo build -p signalbox`).")
-    return None
+def find_binary(profile: str, given: str | None) -> Path:
+    """The signalbox binary to put into the root: the one that is given, otherwise built from the tree as it is now."""
+    if given is None:
+        return root.build_binary(profile)
+    path = Path(given)
+    if not path.is_file():
+        raise HostError(f"--binary {given}: no such file")
+    return path
 
 
 def strip(binary: Path, folder: Path) -> Path:

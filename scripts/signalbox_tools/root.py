@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .cli import CARGO_TARGET, REPOSITORY, ROOT, TARGET
 from .host import HostError
+from .rust import need_cargo
 
 BINARY = CARGO_TARGET / "debug/signalbox"
 SOURCES = ["rootfs", "units", "image", "scripts/build-root", "scripts/signalbox_tools"]
@@ -16,10 +17,13 @@ SOURCES = ["rootfs", "units", "image", "scripts/build-root", "scripts/signalbox_
 STAMP = TARGET / "cache/root-made-from"
 
 
-def build_binary() -> None:
-    """Build the binary in the profile that the tests use, too."""
-    if subprocess.run(["cargo", "build", "--locked", "-p", "signalbox"], cwd=REPOSITORY, check=False).returncode != 0:
+def build_binary(profile: str = "dev") -> Path:
+    """Build the binary, by default in the profile that the tests use, too."""
+    need_cargo()
+    build = ["cargo", "build", "--locked", "-p", "signalbox", "--profile", profile]
+    if subprocess.run(build, cwd=REPOSITORY, check=False).returncode != 0:
         raise HostError("the binary does not build; cargo has said why")
+    return CARGO_TARGET / {"dev": "debug"}.get(profile, profile) / "signalbox"
 
 
 def signature() -> str:
