@@ -21,9 +21,10 @@ OTHERS = {
     "signalbox-network-change.service": 1.4,
     # Root without any.
     "signalbox-journal-vacuum.service": 0.7,
-    # Scripts of the boot, without input from anybody: partition table, file system, the boot loader's variables.
-    "signalbox-grow-data.service": 9.4,
-    "signalbox-mark-good.service": 9.4,
+    # Scripts of the boot, without input from anybody. Root for the partition table and the size of the file system, before
+    # anything is mounted that could be hidden from it; root for a mount of its own and the boot loader's variables.
+    "signalbox-grow-data.service": 3.3,
+    "signalbox-mark-good.service": 2.1,
 }
 """The ceiling of each other unit of ours. They are nobody's to talk to; what their work needs is left to them."""
 

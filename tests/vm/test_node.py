@@ -101,7 +101,8 @@ async def test_two_people_talk_while_the_connection_manager_is_killed(node, frie
     async with online(alice.slix(direct_tls=True), bob.javascript()) as (a, b):
         await befriend(a, b)
         await talk(a, b, alice, bob, kill)
-        assert (a.resumptions, b.resumptions) == (1, 1)
+        # A client on a busy machine may lose patience with a connection and resume once more.
+        assert a.resumptions >= 1 and b.resumptions >= 1
 
 
 class Life:
