@@ -14,7 +14,7 @@ from .cli import ROOT, HostError, say
 from .host import need, need_root
 from .lab_state import FOLDER, Node
 
-PACKAGES = ["systemd-container", "iproute2", "nftables", "util-linux"]
+PACKAGES = ["e2fsprogs", "systemd-container", "iproute2", "nftables", "util-linux"]
 PATIENCE = 180
 """Seconds that a node may take until its services are up."""
 
@@ -45,11 +45,15 @@ def up(options: argparse.Namespace) -> int:
     if not (ROOT / "usr").is_dir():
         say("There is no root yet: scripts/build-root makes it.")
         root.ensure()
-    bring_up(options.nodes, options.answers, keep=options.keep, separate=options.separate, patience=options.patience)
+    bring_up(
+        options.nodes, options.answers, keep=options.keep, separate=options.separate, patience=options.patience, disk=options.disk,
+    )
     return 0
 
 
-def bring_up(count: int, given: str | None, *, keep: bool, separate: bool = False, patience: float = PATIENCE) -> None:
+def bring_up(
+    count: int, given: str | None, *, keep: bool, separate: bool = False, patience: float = PATIENCE, disk: str | None = None,
+) -> None:
     """Boot nodes and wait until their services are up and replication is good; what a former lab left is cleared first.
 
     The first node is the publisher and the others join it, unless they are to be `separate`."""
@@ -64,7 +68,7 @@ def bring_up(count: int, given: str | None, *, keep: bool, separate: bool = Fals
     publisher = None if bare or separate or count == 1 else wanted[0]
     fresh = [one for one in wanted if not (last and one.var.is_dir())]
     for one in fresh:
-        lab_node.prepare(one)
+        lab_node.prepare(one, disk)
         lab_answers.write(one, answers, None if one == publisher else publisher)
         if bare:
             lab_answers.write_network(one)
@@ -239,6 +243,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--separate", action="store_true", help="each node a cluster of its own; otherwise the others join the first")
     one.add_argument("--keep", action="store_true", help="keep what the nodes stored last time")
     one.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help="how long the services may take")
+    one.add_argument("--disk", metavar="SIZE", help="/var of each node is a file system of that size (600M) and can be full")
     add("down", down, "shut every node down and remove the lab's network")
     one = add("status", status, "show each node and its services")
     one.add_argument("--json", action="store_true")

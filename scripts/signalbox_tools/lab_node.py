@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from . import lab_network, lab_state
-from .cli import ROOT, HostError
+from .cli import ROOT, HostError, quiet
 from .lab_state import Node
 
 CGROUP = "signalbox-lab"
@@ -114,11 +114,17 @@ def shut_down(one: Node, seconds: float = 60) -> None:
     power_cut(one)
 
 
-def prepare(one: Node) -> None:
-    """Give the node its empty /etc layer and its own copy of the root's /var."""
+def prepare(one: Node, size: str | None = None) -> None:
+    """Give the node its empty /etc layer and its own copy of the root's /var, on a disk of its own if that has a size."""
+    unmount(one)
     shutil.rmtree(one.folder, ignore_errors=True)
     one.etc.mkdir(parents=True)
-    subprocess.run(["cp", "-a", "--reflink=auto", ROOT / "var", one.var], check=True)
+    one.var.mkdir()
+    if size:
+        quiet("truncate", "--size", size, str(one.disk))
+        quiet("mkfs.ext4", "-q", "-m", "0", str(one.disk))
+        mount(one)
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{ROOT}/var/.", one.var], check=True)
     (one.etc / "hostname").write_text(f"{one.name}\n")
 
 
@@ -130,6 +136,7 @@ def start(one: Node) -> None:
     for leftover in one.folder.glob(".#etc*"):
         # The overlay's work folder of an earlier boot.
         shutil.rmtree(leftover)
+    mount(one)
     lab_network.attach(one)
     make_cgroups(one)
     with open(one.console, "ab") as console:
@@ -143,6 +150,18 @@ def start(one: Node) -> None:
         if runner.poll() is not None or time.monotonic() > deadline:
             raise HostError(f"{one.name} does not start. Its console says:\n{tail(one.console)}")
         time.sleep(0.05)
+
+
+def mount(one: Node) -> None:
+    """Put the node's own disk in its place, if it has one."""
+    if one.disk.exists() and not one.var.is_mount():
+        quiet("mount", "-o", "loop", str(one.disk), str(one.var))
+
+
+def unmount(one: Node) -> None:
+    """Take the node's own disk out of its place; the node does not run."""
+    if one.var.is_mount():
+        quiet("umount", str(one.var))
 
 
 def tail(path: Path, lines: int = 20) -> str:
@@ -172,6 +191,8 @@ def clear() -> None:
         for folder in top.iterdir() if top.is_dir() else []:
             if folder.is_dir():
                 power_cut(lab_state.node(folder.name))
+    for number in range(1, lab_state.MOST_NODES + 1):
+        unmount(Node(number))
     for tree in hierarchies():
         try:
             (tree / CGROUP).rmdir()

@@ -66,6 +66,11 @@ class Node:
         return self.folder / "var"
 
     @property
+    def disk(self) -> Path:
+        """The file system that its /var is, if the lab was given a size for it."""
+        return self.folder / "var.ext4"
+
+    @property
     def console(self) -> Path:
         """What the node wrote to its console."""
         return self.folder / "console.log"

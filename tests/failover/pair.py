@@ -16,13 +16,31 @@ FAILED_OVER = "Failed Over"
 SICK = "Failed Over with Critical Services Not Running"
 
 
+class Line:
+    """What is told of a scenario."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.begin = time.time()
+        self.detection = self.takeover = None
+        self.account = None
+
+    def note(self, name: str, account) -> None:
+        """What became of the messages."""
+        self.name, self.account = name, account
+
+    def __str__(self) -> str:
+        times = f"detection {self.detection:.2f} s, takeover {self.takeover:.2f} s" if self.takeover is not None else "nobody took over"
+        return f"{self.name}: {times}" + (f", {self.account}" if self.account else "")
+
+
 class Pair:
     """Node 1 and node 2."""
 
     def __init__(self, lab: Lab):
         self.lab = lab
         self.one, self.two = lab.node("node1"), lab.node("node2")
-        self.figures: list[str] = []
+        self.figures: list[Line] = []
 
     def states(self, node: Node) -> tuple[tuple[str, str], tuple[str, str]]:
         """State and reason of node 1 and node 2, as one of them sees it."""
@@ -98,9 +116,9 @@ class Pair:
     @contextlib.contextmanager
     def scenario(self, name: str, node: Node):
         """Note how long it took from here until a node began to take over, and until it had."""
-        begin = time.time()
+        line = Line(name)
         before = len(self.events(node))
-        yield
+        yield line
         found = {}
         for event in self.events(node)[before:]:
             at = datetime.fromisoformat(event["at"]).timestamp()
@@ -108,12 +126,8 @@ class Pair:
                 if event["to"].startswith(state):
                     found.setdefault(word, at)
         if len(found) == 2:
-            detection, takeover = found["detection"] - begin, found["takeover"] - found["detection"]
-            self.figures.append(f"{name}: detection {detection:.2f} s, takeover {takeover:.2f} s")
-
-    def report(self) -> None:
-        """One line for each scenario."""
-        print("", *self.figures, sep="\n")
+            line.detection, line.takeover = found["detection"] - line.begin, found["takeover"] - found["detection"]
+        self.figures.append(line)
 
     @contextlib.contextmanager
     def parameter(self, name: str, value: str, default: str):
