@@ -15,7 +15,10 @@ CALLERS = {
     "database/keys": {"authentication-service"},
     "database/maintenance": {"database-replicator", "database-layer-monitor"},
     "database/pages": {"web"},
-    "database/settings": {"data-monitor", "log-partition-monitor", "server-recovery-manager", "xmpp-config-manager", "xmpp-connection-manager"},
+    "database/settings": {
+        "data-monitor", "log-partition-monitor", "server-recovery-manager", "xmpp-config-manager", "xmpp-connection-manager",
+        "route-datastore", "login-datastore", "presence-datastore", "sip-registration-datastore",
+    },
     "xmpp-router": {"xmpp-connection-manager"},
     "authentication-service": {"xmpp-connection-manager"},
     "supervisor": {"server-recovery-manager", "signalbox-administration", "web"},
@@ -26,7 +29,7 @@ CALLERS = {
 }
 """For each sensitive socket the services whose work it is to call it."""
 
-EVERY = sorted(set().union(*CALLERS.values()) | {"database", "login-datastore"})
+EVERY = sorted(set().union(*CALLERS.values()) | {"database"})
 
 
 def identity(node, service: str) -> list[str]:

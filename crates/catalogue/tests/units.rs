@@ -61,7 +61,7 @@ fn services_that_present_a_certificate_name_its_files() {
         );
     }
     let folder = Path::new("/etc/signalbox/certificates");
-    for id in ["database", "xmpp-router"] {
+    for id in ["database", "route-datastore", "xmpp-router"] {
         assert_eq!(
             catalogue.get(id).unwrap().credentials,
             [
@@ -71,7 +71,7 @@ fn services_that_present_a_certificate_name_its_files() {
             ]
         );
     }
-    let without = catalogue.get("route-datastore").unwrap();
+    let without = catalogue.get("data-monitor").unwrap();
     assert!(without.credentials.is_empty());
 }
 

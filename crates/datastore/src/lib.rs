@@ -8,9 +8,15 @@
 //! owner that was restarted begins a new epoch, and whatever an older epoch
 //! still sends is refused. [`Store`] is the state, without I/O; [`serve`] the
 //! service around it.
+//!
+//! The stores of the two nodes of a redundancy group hold copies of each
+//! other's rows ([`Feed`], [`Replica`]), which the one that takes the other's
+//! users over takes out ([`Reader::adopt`]).
 
 mod owner;
+mod peering;
 mod reader;
+mod replica;
 mod rows;
 mod server;
 mod store;
@@ -21,7 +27,10 @@ mod proto {
 }
 
 pub use owner::Owner;
-pub use reader::{Entry, Reader, SelfTest, Stats, Watch, WatchEvent};
+pub use reader::{Entry, Reader, Replication, SelfTest, Stats, Towards, Watch, WatchEvent};
+pub use replica::{Broken, Feed, FeedFigures, Have, Message, Replica, ReplicaFigures, Sent, State};
 pub use rows::{LOGIN, Login, PRESENCE, Presence, ROUTE, Registration, Route, SIP_REGISTRATION};
 pub use server::serve;
-pub use store::{Batch, Change, Figures, KEY, OwnerFigures, Refused, Row, Store, TOTAL, VALUE};
+pub use store::{
+    Batch, Change, Figures, KEY, LINGER, OwnerFigures, Refused, Row, Store, TOTAL, VALUE,
+};

@@ -41,6 +41,12 @@ impl From<proto::Row> for Entry {
 /// Figures of a store.
 pub type Stats = proto::StatsReply;
 
+/// How equal a store is kept with that of the other node of its group.
+pub type Replication = proto::ReplicationStats;
+
+/// How far the sending of changes to that node is.
+pub type Towards = proto::replication_stats::State;
+
 /// Outcome of a store's self test.
 pub type SelfTest = proto::SelfTestReply;
 
@@ -91,6 +97,18 @@ impl Reader {
     pub async fn self_test(&self) -> Result<SelfTest, Status> {
         let reply = self.0.clone().self_test(proto::SelfTestRequest {}).await?;
         Ok(reply.into_inner())
+    }
+
+    /// Takes out the copies of the rows that owners at the other node of the
+    /// group wrote: for who serves its users from now on.
+    pub async fn adopt(&self) -> Result<Vec<Entry>, Status> {
+        let request = proto::AdoptRequest {};
+        let mut replies = self.0.clone().adopt(request).await?.into_inner();
+        let mut rows = Vec::new();
+        while let Some(reply) = replies.message().await? {
+            rows.extend(reply.rows.into_iter().map(Entry::from));
+        }
+        Ok(rows)
     }
 
     /// What is there and every change to it, for keys with that prefix.

@@ -1,19 +1,21 @@
 //! The service around a store.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use service::{Context, Counter};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::datastore_server::{Datastore, DatastoreServer};
+use crate::replica::{Feed, Replica, State};
 use crate::store::{Batch, Change, Refused, Row, Store};
-use crate::{proto, rows};
+use crate::{peering, proto, rows};
 
 /// Batches of changes that a watcher may lag behind before it is told
 /// everything again.
@@ -22,17 +24,38 @@ const LAG: usize = 1024;
 const PAGE: usize = 500;
 /// Most rows of one answer to List.
 const LIST: usize = 1000;
+/// Longest time for which a take-over waits for a copy that is on its way.
+const ARRIVAL: Duration = Duration::from_secs(2);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(20);
 /// Owner of the rows that self tests write.
 const SELF_TEST: &str = "self-test";
 
 type Changes = Arc<[Change]>;
 
+/// The rows, and both ends of keeping them equal with the peer's.
 #[derive(Debug)]
-struct Shared {
-    store: Mutex<Store>,
+pub(crate) struct Content {
+    pub(crate) store: Store,
+    pub(crate) feed: Feed,
+    pub(crate) replica: Replica,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    content: Mutex<Content>,
     changes: broadcast::Sender<Changes>,
+    /// The feed has something new.
+    pub(crate) news: Notify,
+    /// The other node of the redundancy group.
+    pub(crate) peer: watch::Sender<Option<peering::Node>>,
     started: Instant,
     counters: Counters,
+}
+
+/// Whether the rows of an owner matter to the peer.
+pub(crate) fn is_replicated(owner: &str) -> bool {
+    owner != SELF_TEST
 }
 
 #[derive(Debug)]
@@ -43,24 +66,37 @@ struct Counters {
     deletes: Counter,
     refused: Counter,
     watchers: Counter,
+    copies: Counter,
+    lag: Counter,
 }
 
 impl Shared {
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Tells the watchers. Called with the store locked, so that changes are
-    /// told in the order in which they happened.
-    fn tell(&self, changes: Vec<Change>) {
-        if !changes.is_empty() {
-            // Without watchers nobody takes it.
-            let _ = self.changes.send(changes.into());
+    /// Tells the watchers, and the peer what was written here. Called with the
+    /// content locked, so that changes are told in the order in which they
+    /// happened.
+    pub(crate) fn tell(&self, content: &mut Content, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
         }
+        let own = |change: &&Change| {
+            let row = change.row();
+            !row.copied && is_replicated(&row.owner)
+        };
+        let own: Vec<Change> = changes.iter().filter(own).cloned().collect();
+        if !own.is_empty() {
+            content.feed.push(own, self.now());
+            self.news.notify_one();
+        }
+        // Without watchers nobody takes it.
+        let _ = self.changes.send(changes.into());
     }
 
     fn row(&self, row: Row, now: u64) -> proto::Row {
@@ -87,7 +123,11 @@ impl Shared {
     }
 
     fn update_counters(&self) {
-        let figures = self.store().figures();
+        let now = self.now();
+        let (figures, feed) = {
+            let content = self.content();
+            (content.store.figures(), content.feed.figures(now))
+        };
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.counters.rows.set(signed(figures.rows as u64));
         self.counters
@@ -98,6 +138,34 @@ impl Shared {
         self.counters.refused.set(signed(figures.refused));
         let watchers = self.changes.receiver_count() as u64;
         self.counters.watchers.set(signed(watchers));
+        let copies = figures.owners.iter().filter(|owner| owner.copied);
+        let copies: usize = copies.map(|owner| owner.rows).sum();
+        self.counters.copies.set(signed(copies as u64));
+        let lag = self.peer.borrow().as_ref().map_or(0, |_| feed.lag);
+        self.counters.lag.set(signed(lag));
+    }
+
+    /// How equal the store is kept with the peer's; `None` without one.
+    fn replication(&self, content: &Content, copies: u64) -> Option<proto::ReplicationStats> {
+        let peer = self.peer.borrow().as_ref()?.name.clone();
+        let now = self.now();
+        let (feed, replica) = (content.feed.figures(now), content.replica.figures(now));
+        let state = match feed.state {
+            State::Connecting => proto::replication_stats::State::Connecting,
+            State::Copying => proto::replication_stats::State::Copying,
+            State::Following => proto::replication_stats::State::Following,
+        };
+        Some(proto::ReplicationStats {
+            peer,
+            state: state.into(),
+            lag: feed.lag,
+            lag_ms: feed.lag_ms,
+            complete: replica.complete,
+            copies,
+            connected: replica.connected,
+            silent_ms: replica.silent,
+            refused: replica.refused,
+        })
     }
 }
 
@@ -105,7 +173,7 @@ fn refused(error: &Refused) -> Status {
     match error {
         Refused::OldEpoch { .. } => Status::failed_precondition(error.to_string()),
         Refused::Gap { .. } | Refused::NotBegun(_) => Status::aborted(error.to_string()),
-        Refused::TooMuch(_) => Status::resource_exhausted(error.to_string()),
+        Refused::Own(_) | Refused::TooMuch(_) => Status::resource_exhausted(error.to_string()),
     }
 }
 
@@ -115,6 +183,7 @@ struct Server(Arc<Shared>);
 impl Datastore for Server {
     type OwnStream = ReceiverStream<Result<proto::OwnReply, Status>>;
     type WatchStream = ReceiverStream<Result<proto::WatchReply, Status>>;
+    type AdoptStream = ReceiverStream<Result<proto::AdoptReply, Status>>;
 
     async fn own(
         &self,
@@ -123,8 +192,13 @@ impl Datastore for Server {
         let (sender, replies) = mpsc::channel(16);
         let shared = self.0.clone();
         tokio::spawn(async move {
-            if let Err(status) = own(&shared, request.into_inner(), &sender).await {
+            let mut begun = None;
+            if let Err(status) = own(&shared, request.into_inner(), &sender, &mut begun).await {
                 let _ = sender.send(Err(status)).await;
+            }
+            if let Some(begun) = begun {
+                let now = shared.now();
+                shared.content().store.leave(&begun.owner, begun.round, now);
             }
         });
         Ok(Response::new(ReceiverStream::new(replies)))
@@ -135,7 +209,7 @@ impl Datastore for Server {
         request: Request<proto::GetRequest>,
     ) -> Result<Response<proto::GetReply>, Status> {
         let now = self.0.now();
-        let rows = self.0.store().get(&request.into_inner().key);
+        let rows = self.0.content().store.get(&request.into_inner().key);
         let rows = rows.into_iter().map(|row| self.0.row(row, now)).collect();
         Ok(Response::new(proto::GetReply { rows }))
     }
@@ -150,7 +224,9 @@ impl Datastore for Server {
             limit => limit.min(LIST),
         };
         let now = self.0.now();
-        let rows = self.0.store().list(&request.prefix, &request.after, limit);
+        let listed = self.0.content();
+        let rows = listed.store.list(&request.prefix, &request.after, limit);
+        drop(listed);
         let more = rows.len() >= limit;
         let rows = rows.into_iter().map(|row| self.0.row(row, now)).collect();
         Ok(Response::new(proto::ListReply { rows, more }))
@@ -174,12 +250,18 @@ impl Datastore for Server {
         &self,
         _: Request<proto::StatsRequest>,
     ) -> Result<Response<proto::StatsReply>, Status> {
-        let figures = self.0.store().figures();
+        let content = self.0.content();
+        let figures = content.store.figures();
+        let copies = figures.owners.iter().filter(|owner| owner.copied);
+        let copies: usize = copies.map(|owner| owner.rows).sum();
+        let replication = self.0.replication(&content, copies as u64);
+        drop(content);
         let owners = figures.owners.into_iter().map(|owner| proto::OwnerStats {
             owner: owner.owner.as_ref().into(),
             epoch: owner.epoch,
             rows: owner.rows as u64,
             synced: owner.synced,
+            copied: owner.copied,
         });
         Ok(Response::new(proto::StatsReply {
             rows: figures.rows as u64,
@@ -190,7 +272,41 @@ impl Datastore for Server {
             refused: figures.refused,
             watchers: self.0.changes.receiver_count() as u64,
             owners: owners.collect(),
+            replication,
         }))
+    }
+
+    async fn adopt(
+        &self,
+        _: Request<proto::AdoptRequest>,
+    ) -> Result<Response<Self::AdoptStream>, Status> {
+        let (sender, replies) = mpsc::channel(16);
+        let shared = self.0.clone();
+        let end = Instant::now() + ARRIVAL;
+        while shared.content().replica.is_copying() && Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+        }
+        let rows = {
+            let mut content = shared.content();
+            let Content { store, replica, .. } = &mut *content;
+            let (rows, changes) = replica.adopt(store);
+            shared.tell(&mut content, changes);
+            rows
+        };
+        tracing::info!(rows = rows.len(), "The peer's rows were taken over.");
+        tokio::spawn(async move {
+            let now = shared.now();
+            for page in rows.chunks(PAGE) {
+                let rows = page.iter().map(|row| shared.row(row.clone(), now));
+                let reply = proto::AdoptReply {
+                    rows: rows.collect(),
+                };
+                if sender.send(Ok(reply)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(replies)))
     }
 
     async fn self_test(
@@ -207,26 +323,36 @@ impl Datastore for Server {
     }
 }
 
-/// Takes an owner's batches until it goes away.
+/// An owner whose rows come.
+struct Begun {
+    owner: String,
+    epoch: u64,
+    /// Number of its beginning.
+    round: u64,
+}
+
+/// Takes an owner's batches until it goes away. Which has `begun` is noted.
 async fn own(
     shared: &Shared,
     mut requests: Streaming<proto::OwnRequest>,
     replies: &mpsc::Sender<Result<proto::OwnReply, Status>>,
+    begun: &mut Option<Begun>,
 ) -> Result<(), Status> {
     use proto::own_request::Kind;
-    let mut begun: Option<(String, u64)> = None;
     while let Some(request) = requests.message().await? {
-        let sequence = match (request.kind, &begun) {
+        let sequence = match (request.kind, &*begun) {
             (Some(Kind::Begin(begin)), None) => {
-                shared
-                    .store()
-                    .begin(&begin.owner, begin.epoch)
-                    .map_err(|error| refused(&error))?;
+                let began = shared.content().store.begin(&begin.owner, begin.epoch);
+                let round = began.map_err(|error| refused(&error))?;
                 tracing::info!(owner = begin.owner, epoch = begin.epoch, "An owner began.");
-                begun = Some((begin.owner, begin.epoch));
+                *begun = Some(Begun {
+                    owner: begin.owner,
+                    epoch: begin.epoch,
+                    round,
+                });
                 0
             }
-            (Some(Kind::Batch(batch)), Some((owner, epoch))) => {
+            (Some(Kind::Batch(batch)), Some(begun)) => {
                 let sequence = batch.sequence;
                 let batch = Batch {
                     sequence,
@@ -238,11 +364,12 @@ async fn own(
                     deletes: batch.deletes,
                     synced: batch.synced,
                 };
-                let mut store = shared.store();
-                let changes = store
-                    .batch(owner, *epoch, batch, shared.now())
+                let mut content = shared.content();
+                let changes = content
+                    .store
+                    .batch(&begun.owner, begun.epoch, batch, shared.now())
                     .map_err(|error| refused(&error))?;
-                shared.tell(changes);
+                shared.tell(&mut content, changes);
                 sequence
             }
             _ => return Err(Status::invalid_argument("Begin comes first, and once")),
@@ -269,9 +396,9 @@ async fn watch(
     loop {
         let (mut changes, rows) = {
             // Under one lock: no change falls between the two.
-            let store = shared.store();
+            let content = shared.content();
             let changes = shared.changes.subscribe();
-            (changes, store.list(prefix, "", usize::MAX - 1))
+            (changes, content.store.list(prefix, "", usize::MAX - 1))
         };
         let mut reset = true;
         let mut pages = rows.chunks(PAGE).peekable();
@@ -325,7 +452,8 @@ async fn watch(
 /// Writes a row, reads it and removes it, by the ways that owners use.
 fn self_test(shared: &Shared) -> Result<(), String> {
     let now = shared.now();
-    let mut store = shared.store();
+    let mut content = shared.content();
+    let store = &mut content.store;
     let text = |error: Refused| error.to_string();
     // Each test is a beginning of its own, in one epoch.
     store.begin(SELF_TEST, 1).map_err(text)?;
@@ -345,8 +473,8 @@ fn self_test(shared: &Shared) -> Result<(), String> {
     };
     let removed = store.batch(SELF_TEST, 1, delete, now).map_err(text)?;
     let left = store.get(SELF_TEST);
-    shared.tell(written);
-    shared.tell(removed);
+    shared.tell(&mut content, written);
+    shared.tell(&mut content, removed);
     if read.len() != 1 || read[0].value != value {
         return Err("what was written was not what was read".into());
     }
@@ -367,15 +495,31 @@ fn class(id: &str) -> &'static str {
     }
 }
 
+/// An epoch for the feed: no two lives of a store have the same one, and a later
+/// one's is higher, unless the clock was set back.
+fn epoch() -> u64 {
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(unix.as_micros()).unwrap_or_default()
+}
+
 /// Runs one of the stores, the one that the context's id names, until the
-/// service stops.
+/// service stops. With certificates it is kept equal with that of the other
+/// node of the redundancy group.
 pub async fn serve(ctx: Context) -> anyhow::Result<()> {
     let heartbeat = ctx.heartbeat("store");
     let counter = |name| ctx.perf().counter(class(ctx.id()), "", name);
     let (changes, _) = broadcast::channel(LAG);
     let shared = Arc::new(Shared {
-        store: Mutex::default(),
+        content: Mutex::new(Content {
+            store: Store::default(),
+            feed: Feed::new(epoch()),
+            replica: Replica::default(),
+        }),
         changes,
+        news: Notify::new(),
+        peer: watch::Sender::new(None),
         started: Instant::now(),
         counters: Counters {
             rows: counter("Rows"),
@@ -384,6 +528,8 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             deletes: counter("RowsRemoved"),
             refused: counter("RequestsRefused"),
             watchers: counter("Watchers"),
+            copies: counter("RowsOfPeer"),
+            lag: counter("ChangesUnconfirmedByPeer"),
         },
     });
     let path = ctx.paths().datastore_socket(ctx.id());
@@ -396,6 +542,11 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             // Owners' streams never end by themselves, so the rest is cut off.
             stop.cancelled().await;
         });
+    // A test has none, and no other node.
+    let _peering = match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(folder) => Some(peering::start(&ctx, Path::new(&folder), &shared)?),
+        None => None,
+    };
     ctx.ready("Serves.");
     let mut second = tokio::time::interval(Duration::from_secs(1));
     tokio::pin!(server);
@@ -406,10 +557,10 @@ pub async fn serve(ctx: Context) -> anyhow::Result<()> {
             _ = second.tick() => {
                 heartbeat.tick();
                 let now = shared.now();
-                let mut store = shared.store();
-                let changes = store.expire(now);
-                shared.tell(changes);
-                drop(store);
+                let mut content = shared.content();
+                let changes = content.store.expire(now);
+                shared.tell(&mut content, changes);
+                drop(content);
                 shared.update_counters();
             }
         }

@@ -1,5 +1,8 @@
 //! The state of a real-time store. No I/O: requests and the time go in,
 //! changes come out.
+//!
+//! Rows are those of this node's owners, which write them here, and copies of
+//! the rows of the peer's owners (see [`crate::replica`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,6 +16,10 @@ pub const KEY: usize = 3071;
 pub const VALUE: usize = 256 << 10;
 /// Most bytes of a store, keys and values together.
 pub const TOTAL: usize = 512 << 20;
+/// Milliseconds for which rows outlive their owner, which may be back after a
+/// restart, or be taken over by the peer: longer than a critical service may
+/// be down before its node fails over.
+pub const LINGER: u64 = 600_000;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +45,9 @@ pub enum Refused {
     /// The owner did not begin.
     #[error("{0} did not begin; send Begin first")]
     NotBegun(String),
+    /// A copy of a row comes from the peer, and its owner writes here.
+    #[error("{0} writes its rows here, and the peer sent some of its name")]
+    Own(String),
     /// A key or value is out of bounds, or the store is full.
     #[error("{0}")]
     TooMuch(&'static str),
@@ -56,6 +66,8 @@ pub struct Row {
     pub value: Bytes,
     /// When it ends by itself, in monotonic milliseconds.
     pub expires: Option<u64>,
+    /// Whether it is a copy: its owner is at the peer.
+    pub copied: bool,
 }
 
 /// A change to a row.
@@ -92,7 +104,7 @@ pub struct Batch {
 #[derive(Debug)]
 struct Value {
     epoch: u64,
-    /// Which of the owner's beginnings it was sent in.
+    /// Which of the owner's beginnings, or of the peer's, it was sent in.
     round: u64,
     value: Bytes,
     expires: Option<u64>,
@@ -106,6 +118,10 @@ struct Owner {
     round: u64,
     sequence: u64,
     synced: bool,
+    /// It is at the peer.
+    copied: bool,
+    /// When it went away.
+    left: Option<u64>,
     rows: BTreeMap<Arc<str>, Value>,
 }
 
@@ -117,6 +133,7 @@ impl Owner {
             key: key.clone(),
             value: value.value.clone(),
             expires: value.expires,
+            copied: self.copied,
         }
     }
 }
@@ -132,6 +149,8 @@ pub struct OwnerFigures {
     pub rows: usize,
     /// Whether it has sent everything since it began.
     pub synced: bool,
+    /// Whether it is at the peer.
+    pub copied: bool,
 }
 
 /// Figures of a store.
@@ -159,6 +178,8 @@ pub struct Store {
     owners: BTreeMap<Arc<str>, Owner>,
     /// When rows end: time, owner, key.
     ends: BTreeSet<(u64, Arc<str>, Arc<str>)>,
+    /// Counts how often the peer began to send everything.
+    round: u64,
     rows: usize,
     bytes: usize,
     puts: u64,
@@ -170,37 +191,61 @@ pub struct Store {
 impl Store {
     /// An owner begins to send everything it has. An older epoch than the
     /// newest is refused. Rows stay until the owner has sent everything, so
-    /// that readers do not see an empty store in between.
-    pub fn begin(&mut self, owner: &str, epoch: u64) -> Result<(), Refused> {
+    /// that readers do not see an empty store in between. Gives the number of
+    /// this beginning, for [`Store::leave`].
+    pub fn begin(&mut self, owner: &str, epoch: u64) -> Result<u64, Refused> {
         if owner.is_empty() || owner.len() > KEY {
             return Err(Refused::TooMuch("an owner's name has 1 to 3071 bytes"));
         }
-        if let Some(known) = self.owners.get_mut(owner) {
-            if epoch < known.epoch {
-                self.refused += 1;
-                return Err(Refused::OldEpoch {
-                    owner: owner.into(),
-                    epoch,
-                    newest: known.epoch,
-                });
-            }
-            known.epoch = epoch;
-            known.round += 1;
-            known.sequence = 0;
-            known.synced = false;
-            return Ok(());
+        if self.owners.get(owner).is_some_and(|known| known.copied) {
+            // The node took the name of its peer.
+            let name: Arc<str> = owner.into();
+            self.remove_all(&name);
+            self.owners.remove(owner);
         }
+        let known = match self.owners.get_mut(owner) {
+            Some(known) => known,
+            None => self.add(owner, false),
+        };
+        if epoch < known.epoch {
+            let newest = known.epoch;
+            self.refused += 1;
+            return Err(Refused::OldEpoch {
+                owner: owner.into(),
+                epoch,
+                newest,
+            });
+        }
+        known.epoch = epoch;
+        known.round += 1;
+        known.sequence = 0;
+        known.synced = false;
+        known.left = None;
+        Ok(known.round)
+    }
+
+    fn add(&mut self, owner: &str, copied: bool) -> &mut Owner {
         let name: Arc<str> = owner.into();
-        let new = Owner {
-            name: name.clone(),
-            epoch,
-            round: 1,
+        self.owners.entry(name.clone()).or_insert(Owner {
+            name,
+            epoch: 0,
+            round: 0,
             sequence: 0,
             synced: false,
+            copied,
+            left: None,
             rows: BTreeMap::new(),
-        };
-        self.owners.insert(name, new);
-        Ok(())
+        })
+    }
+
+    /// An owner went away, if it has not begun again since. Its rows outlive
+    /// it by [`LINGER`].
+    pub fn leave(&mut self, owner: &str, round: u64, now: u64) {
+        if let Some(known) = self.owners.get_mut(owner)
+            && known.round == round
+        {
+            known.left = Some(now);
+        }
     }
 
     /// Carries a batch out. One that was carried out before does nothing.
@@ -301,6 +346,7 @@ impl Store {
             key: key.clone(),
             value: new.value.clone(),
             expires: new.expires,
+            copied: self.owners.get(owner).is_some_and(|known| known.copied),
         };
         if let Some(known) = self.owners.get_mut(owner)
             && let Some(old) = known.rows.insert(key.clone(), new)
@@ -347,44 +393,130 @@ impl Store {
             .collect()
     }
 
-    /// Another owner takes the rows over, at takeover. The old owner's epoch
-    /// ends with it: whatever it still sends is refused until it begins anew
-    /// in a later epoch.
-    pub fn adopt(&mut self, from: &str, owner: &str, now: u64) -> Result<Vec<Change>, Refused> {
-        let epoch = self
-            .owners
-            .get(owner)
-            .map(|known| (known.name.clone(), known.epoch, known.round))
-            .ok_or_else(|| Refused::NotBegun(owner.into()))?;
-        let (name, epoch, round) = epoch;
-        let Some(old) = self.owners.get_mut(from) else {
-            return Ok(Vec::new());
-        };
-        old.epoch += 1;
-        old.synced = false;
-        let (from, keys) = (
-            old.name.clone(),
-            old.rows.keys().cloned().collect::<Vec<_>>(),
-        );
-        let mut changes = Vec::with_capacity(keys.len() * 2);
-        for key in keys {
-            if let Some(Change::Gone(row)) = self.remove(&from, &key) {
-                let new = Value {
-                    epoch,
-                    round,
-                    value: row.value.clone(),
-                    expires: row.expires.filter(|end| *end > now),
-                };
-                changes.push(Change::Gone(row));
-                changes.push(self.put(&name, key, new));
-            }
-        }
-        Ok(changes)
+    fn remove_all(&mut self, owner: &Arc<str>) -> Vec<Change> {
+        let known = self.owners.get(owner);
+        let keys: Vec<Arc<str>> = known
+            .map(|known| known.rows.keys().cloned().collect())
+            .unwrap_or_default();
+        keys.iter()
+            .filter_map(|key| self.remove(owner, key))
+            .collect()
     }
 
-    /// Removes rows whose time is over.
+    /// The rows that are written here: those of the owners that `wanted` fits.
+    pub fn own_rows(&self, wanted: impl Fn(&str) -> bool) -> Vec<Row> {
+        let owners = self.owners.values();
+        owners
+            .filter(|owner| !owner.copied && wanted(&owner.name))
+            .flat_map(|owner| {
+                let rows = owner.rows.iter();
+                rows.map(|(key, value)| owner.row(key, value))
+            })
+            .collect()
+    }
+
+    /// The peer begins to send everything it has.
+    pub fn begin_copy(&mut self) {
+        self.round += 1;
+    }
+
+    /// Sets a copy of one of the peer's rows. It ends at `expires`. Refused is
+    /// one whose owner writes here, and one without room.
+    pub fn copy(
+        &mut self,
+        (owner, epoch): (&str, u64),
+        key: &str,
+        value: Bytes,
+        expires: Option<u64>,
+    ) -> Result<Change, Refused> {
+        let fits = !owner.is_empty() && owner.len() <= KEY && !key.is_empty() && key.len() <= KEY;
+        let refused = if !fits || value.len() > VALUE {
+            Some("a copy has a key of 1 to 3071 bytes and a value of 256 KiB at most")
+        } else if self.bytes + key.len() + value.len() > TOTAL {
+            Some("the store is full")
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.refused += 1;
+            return Err(Refused::TooMuch(reason));
+        }
+        let round = self.round;
+        let known = match self.owners.get_mut(owner) {
+            Some(known) => known,
+            None => self.add(owner, true),
+        };
+        if !known.copied {
+            self.refused += 1;
+            return Err(Refused::Own(owner.into()));
+        }
+        known.epoch = epoch;
+        let name = known.name.clone();
+        let new = Value {
+            epoch,
+            round,
+            value,
+            expires,
+        };
+        Ok(self.put(&name, key.into(), new))
+    }
+
+    /// The peer removed a row.
+    pub fn remove_copy(&mut self, owner: &str, key: &str) -> Option<Change> {
+        let known = self.owners.get(owner).filter(|known| known.copied)?;
+        let (name, key) = (known.name.clone(), known.rows.get_key_value(key)?.0.clone());
+        self.deletes += 1;
+        self.remove(&name, &key)
+    }
+
+    /// The peer has sent everything since it began: copies that it did not
+    /// send are gone.
+    pub fn end_copy(&mut self) -> Vec<Change> {
+        let round = self.round;
+        self.drop_copies(|value| value.round < round)
+    }
+
+    /// Takes every copy out: at takeover, and when the node has another peer.
+    pub fn take_copies(&mut self) -> (Vec<Row>, Vec<Change>) {
+        let changes = self.drop_copies(|_| true);
+        let rows = changes.iter().map(|change| change.row().clone()).collect();
+        (rows, changes)
+    }
+
+    fn drop_copies(&mut self, which: impl Fn(&Value) -> bool) -> Vec<Change> {
+        let mut gone: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+        for owner in self.owners.values().filter(|owner| owner.copied) {
+            let rows = owner.rows.iter().filter(|(_, value)| which(value));
+            gone.extend(rows.map(|(key, _)| (owner.name.clone(), key.clone())));
+        }
+        self.deletes += gone.len() as u64;
+        let changes = gone
+            .iter()
+            .filter_map(|(owner, key)| self.remove(owner, key))
+            .collect();
+        self.owners
+            .retain(|_, owner| !owner.copied || !owner.rows.is_empty());
+        changes
+    }
+
+    /// Removes rows whose time is over, and those of owners that did not come
+    /// back.
     pub fn expire(&mut self, now: u64) -> Vec<Change> {
         let mut changes = Vec::new();
+        let dead: Vec<Arc<str>> = self
+            .owners
+            .values()
+            .filter(|owner| owner.left.is_some_and(|left| left + LINGER <= now))
+            .map(|owner| owner.name.clone())
+            .collect();
+        for name in dead {
+            let gone = self.remove_all(&name);
+            self.expired += gone.len() as u64;
+            changes.extend(gone);
+            if let Some(owner) = self.owners.get_mut(&name) {
+                owner.left = None;
+            }
+        }
         while let Some((end, owner, key)) = self.ends.first().cloned()
             && end <= now
         {
@@ -458,6 +590,7 @@ impl Store {
                     epoch: owner.epoch,
                     rows: owner.rows.len(),
                     synced: owner.synced,
+                    copied: owner.copied,
                 })
                 .collect(),
         }

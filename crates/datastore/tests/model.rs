@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use datastore::{Batch, Change, Refused, Store};
+use datastore::{Batch, Change, LINGER, Refused, Store};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -195,23 +195,25 @@ fn name(owner: usize) -> String {
 }
 
 #[test]
-fn an_adopted_row_is_its_new_owners_and_the_old_owner_is_refused() {
+fn rows_die_with_their_owner_some_time_after_it() {
     let mut store = Store::default();
-    let put = |sequence, key: &str| Batch {
-        sequence,
-        puts: vec![(key.into(), Bytes::from_static(b"v"), 0)],
+    let put = Batch {
+        sequence: 1,
+        puts: vec![("x".into(), Bytes::from_static(b"v"), 0)],
         ..Batch::default()
     };
-    store.begin("a", 5).unwrap();
-    store.batch("a", 5, put(1, "x"), 0).unwrap();
-    store.begin("b", 1).unwrap();
-    let changes = store.adopt("a", "b", 0).unwrap();
-    assert_eq!(changes.len(), 2);
-    let rows = store.get("x");
-    assert_eq!((rows.len(), &*rows[0].owner), (1, "b"));
-    let late = store.batch("a", 5, put(2, "y"), 0);
-    assert!(matches!(late, Err(Refused::OldEpoch { .. })), "{late:?}");
-    assert!(store.begin("a", 7).is_ok());
+    let first = store.begin("a", 5).unwrap();
+    store.batch("a", 5, put.clone(), 0).unwrap();
+    // It was back before its end was seen.
+    let second = store.begin("a", 5).unwrap();
+    store.batch("a", 5, put, 0).unwrap();
+    store.leave("a", first, 10);
+    assert_eq!(store.expire(2 * LINGER), []);
+    store.leave("a", second, 10);
+    assert_eq!(store.expire(LINGER + 9), []);
+    assert_eq!(store.get("x").len(), 1);
+    assert_eq!(store.expire(LINGER + 10).len(), 1);
+    assert_eq!((store.figures().rows, store.figures().bytes), (0, 0));
 }
 
 #[test]
