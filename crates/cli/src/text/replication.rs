@@ -99,12 +99,33 @@ pub(crate) fn datastores(stores: &[Datastore]) -> String {
             if store.passed { "PASSED" } else { "FAILED" },
             store.status
         );
+        let _ = write!(text, "    {} rows of this node", store.rows);
+        let Some(seen) = &store.replication else {
+            let _ = writeln!(text, "; no other node in its redundancy group");
+            continue;
+        };
+        let _ = write!(
+            text,
+            "; replication with {}: {}, {} changes behind",
+            seen.peer, seen.state, seen.lag
+        );
+        if seen.lag > 0 {
+            let (seconds, rest) = (seen.lag_ms / 1000, seen.lag_ms % 1000);
+            let _ = write!(text, " for {seconds}.{rest:03} s");
+        }
+        let complete = if seen.complete { "" } else { ", not complete" };
+        let _ = writeln!(text, "; {} rows of {}{complete}", seen.copies, seen.peer);
+        if seen.refused > 0 {
+            let _ = writeln!(text, "    {} rows of it were not taken", seen.refused);
+        }
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use operations::replication::Replicated;
+
     use super::*;
 
     fn alone() -> Replication {
@@ -119,6 +140,44 @@ mod tests {
             tables: vec!["end_user".into()],
             nodes: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_store_tells_how_equal_it_is_with_that_of_the_other_node() {
+        let alone = Datastore {
+            service: "login-datastore".into(),
+            node: "alpha".into(),
+            passed: true,
+            status: "wrote and read a row in 5 us".into(),
+            rows: 12,
+            replication: None,
+        };
+        assert_eq!(
+            datastores(std::slice::from_ref(&alone)),
+            "alpha login-datastore: PASSED  wrote and read a row in 5 us\n    \
+             12 rows of this node; no other node in its redundancy group\n"
+        );
+        let behind = Datastore {
+            replication: Some(Replicated {
+                peer: "beta".into(),
+                state: "copying".into(),
+                good: false,
+                lag: 3,
+                lag_ms: 1250,
+                copies: 7,
+                complete: false,
+                silent_ms: Some(20),
+                refused: 0,
+            }),
+            ..alone
+        };
+        assert_eq!(
+            datastores(&[behind]).lines().nth(1),
+            Some(
+                "    12 rows of this node; replication with beta: copying, 3 changes behind \
+                 for 1.250 s; 7 rows of beta, not complete"
+            )
+        );
     }
 
     #[test]
