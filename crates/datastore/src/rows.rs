@@ -35,8 +35,12 @@ pub struct Route {
 /// What a client last told. Key: its full address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence {
-    /// The stanza, from the client's full address.
+    /// The stanza, from the client's full address; empty when it is not
+    /// available.
     pub stanza: String,
+    /// Addresses that got directed presence (RFC 6121, section 4.6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directed: Vec<String>,
 }
 
 /// A SIP binding (RFC 3261, section 10). Key: the address of record, a space,

@@ -13,6 +13,9 @@ pub struct Node {
     pub address: Box<str>,
     /// Whether users without a home belong to it.
     pub publisher: bool,
+    /// The node that takes its users over when it fails, by name; `None` while
+    /// its redundancy group has no high availability.
+    pub stand_in: Option<Box<str>>,
 }
 
 /// Who serves a user.
@@ -152,6 +155,30 @@ impl Cluster {
         self.servers.get(usize::from(*place)).copied()
     }
 
+    /// The node that a user is at home at.
+    pub(crate) fn home_of(&self, user: &str) -> Option<&Node> {
+        let place = self.users.get(user)?;
+        self.node_of(self.homes.get(usize::from(*place))?)
+    }
+
+    /// The other one of the two nodes that serve a user, this being one of
+    /// them: who is not served here is served there, or will be.
+    pub(crate) fn stand_in(&self, user: &str) -> Option<&Node> {
+        let home = self.home_of(user)?;
+        let other = home.stand_in.as_deref()?;
+        match (home.name == self.own, *other == *self.own) {
+            (true, false) => self.nodes.iter().find(|node| &*node.name == other),
+            (false, true) => Some(home),
+            _ => None,
+        }
+    }
+
+    /// Whether another node takes a node's users over when it fails.
+    pub(crate) fn is_covered(&self, number: u64) -> bool {
+        self.node(number)
+            .is_some_and(|node| node.stand_in.is_some())
+    }
+
     /// Whether this node serves a user, or the user is not known.
     pub(crate) fn serves(&self, user: &str) -> bool {
         matches!(self.server_of(user), None | Some(Server::Here))
@@ -170,12 +197,17 @@ impl Cluster {
             .collect();
     }
 
+    /// The node that is a home. A home that is no node of the cluster is none,
+    /// and who has none is at home at the publisher.
+    fn node_of(&self, home: &str) -> Option<&Node> {
+        let named = self.nodes.iter().find(|node| &*node.name == home);
+        named.or_else(|| self.nodes.iter().find(|node| node.publisher))
+    }
+
     /// The claim of the highest epoch wins, and between equals that of the
-    /// home itself. A home that is no node of the cluster is none.
+    /// home itself.
     fn judge_home(&self, home: &str) -> Server {
-        let of = |wanted: &dyn Fn(&Node) -> bool| self.nodes.iter().find(|node| wanted(node));
-        let Some(home) = of(&|node| &*node.name == home).or_else(|| of(&|node| node.publisher))
-        else {
+        let Some(home) = self.node_of(home) else {
             return Server::Here;
         };
         let claims = self.nodes.iter().filter_map(|node| {
@@ -205,6 +237,7 @@ mod tests {
             number,
             address: format!("192.0.2.{number}").into(),
             publisher: number == 1,
+            stand_in: None,
         }
     }
 

@@ -44,6 +44,12 @@ pub struct Config {
     pub hold_ms: u64,
     /// Seconds within which a client must acknowledge when asked.
     pub ack_timeout_seconds: u64,
+    /// Seconds for which a session that was taken over from another node waits
+    /// for its client before its contacts are told that it is gone.
+    pub phantom_seconds: u64,
+    /// Seconds without a connection for which the users of a node that another
+    /// one takes over are believed to be there.
+    pub cover_seconds: u64,
     /// Seconds after which an idle user is forgotten until needed.
     pub unload_seconds: u64,
     /// Largest vCard, in bytes.
@@ -69,6 +75,8 @@ impl Default for Config {
             ack_request_ms: 1000,
             hold_ms: 2000,
             ack_timeout_seconds: 60,
+            phantom_seconds: 537,
+            cover_seconds: 75,
             unload_seconds: 120,
             vcard_bytes: 128 << 10,
             carbons: true,

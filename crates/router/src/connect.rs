@@ -1,7 +1,5 @@
 //! Connections: sign-in, resource binding, conflicts, the end.
 
-use std::collections::VecDeque;
-
 use xmpp::{Builder, Condition, Header, StreamError, ns};
 
 use crate::config::Conflict;
@@ -45,6 +43,15 @@ pub(crate) fn see_other_host(address: &str) -> Vec<u8> {
         .attribute("xmlns", ns::STREAM_ERRORS)
         .text(&host);
     xml.finish()
+}
+
+/// Who is told that a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Contacts and the real-time stores.
+    All,
+    /// Nobody: another node may go on with it.
+    Nobody,
 }
 
 impl Router {
@@ -125,8 +132,13 @@ impl Router {
         };
         let bare = format!("{}@{}", known.name, self.domain);
         let limit = self.config.sessions_per_user;
+        let phantom = self.phantom_of(user).filter(|_| wanted.is_none());
+        let phantom = phantom.and_then(|key| self.sessions.get(key));
         let mut resource = match wanted {
-            None => self.new_resource(),
+            None => match phantom {
+                Some(phantom) => phantom.resource().to_owned(),
+                None => self.new_resource(),
+            },
             Some(wanted) => match xmpp::Jid::new(&format!("{bare}/{wanted}")) {
                 Ok(jid) => jid.resource().unwrap_or_default().to_owned(),
                 Err(_) => {
@@ -136,51 +148,49 @@ impl Router {
             },
         };
         let taken = self.find_session(user, &resource);
-        if let Some(old) = taken {
+        let phantom = taken.filter(|key| self.is_phantom(*key));
+        if let Some(old) = taken.filter(|_| phantom.is_none()) {
             match self.config.conflict {
                 Conflict::Replace => {
                     let error = StreamError::new(
                         Condition::Conflict,
                         "The resource was bound by a newer session.",
                     );
-                    self.end_session(old, Some(error), false);
+                    self.end_session(old, Some(error), Told::All);
                 }
                 Conflict::Generate => resource = self.new_resource(),
             }
         }
-        let sessions = self.users.get(user).map_or(0, |user| user.sessions.len());
-        if sessions >= limit {
+        let sessions = self.users.get(user).into_iter();
+        let sessions = sessions.flat_map(|user| &user.sessions);
+        if sessions.filter(|key| !self.is_phantom(**key)).count() >= limit {
             self.refuse_bind(connection, request, StanzaError::ResourceConstraint);
             return;
         }
         let jid: std::sync::Arc<str> = format!("{bare}/{resource}").into();
-        let session = Session {
-            user,
-            jid: jid.clone(),
-            // A bare address has 2047 bytes at most.
-            bare: u16::try_from(bare.len()).unwrap_or(u16::MAX),
+        let mut session = Session {
             connection: Some(connection),
-            presence: None,
-            priority: 0,
-            interested: false,
-            blocks: false,
-            carbons: false,
-            congested: false,
-            directed: Vec::new(),
-            management: None,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            marks: Vec::new(),
-            peer,
-            since: self.now.unix,
-            active: self.now.monotonic,
+            ..Session::new(user, jid.clone(), bare.len(), peer, self.now)
         };
-        let key = self.sessions.insert(session);
+        let place = phantom.and_then(|key| Some((key, self.sessions.get_mut(key)?)));
+        let (key, new) = match place {
+            // What others see of it stays until the client tells its presence.
+            Some((key, phantom)) => {
+                session.presence = phantom.presence.take();
+                session.directed = std::mem::take(&mut phantom.directed);
+                session.inherited = true;
+                *phantom = session;
+                (key, false)
+            }
+            None => (self.sessions.insert(session), true),
+        };
         self.connections.insert(connection, Connection::Bound(key));
         let user_key = user;
         if let Some(user) = self.users.get_mut(user) {
             user.fresh.retain(|known| *known != connection);
-            user.sessions.push(key);
+            if new {
+                user.sessions.push(key);
+            }
         }
         self.announce(key);
         self.announce_route(user_key);
@@ -227,7 +237,7 @@ impl Router {
     }
 
     /// Tells the real-time store where a user's sessions are.
-    fn announce_route(&mut self, user: Key) {
+    pub(crate) fn announce_route(&mut self, user: Key) {
         let Some(user) = self.users.get(user) else {
             return;
         };
@@ -242,20 +252,24 @@ impl Router {
         });
     }
 
+    /// Tells the real-time store what a session shows others.
+    pub(crate) fn announce_presence(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get(key) {
+            self.out.soft.push(Soft::Presence {
+                jid: (&*session.jid).into(),
+                stanza: session.presence.as_ref().map(|stanza| (&**stanza).into()),
+                directed: session.directed.clone(),
+            });
+        }
+    }
+
     /// Tells the real-time stores everything, for those that were restarted.
     pub fn publish(&mut self, out: &mut Actions) {
         std::mem::swap(&mut self.out, out);
         let sessions: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in sessions {
             self.announce(key);
-            if let Some(session) = self.sessions.get(key)
-                && let Some(presence) = &session.presence
-            {
-                self.out.soft.push(Soft::Presence {
-                    jid: (&*session.jid).into(),
-                    stanza: Some((&**presence).into()),
-                });
-            }
+            self.announce_presence(key);
         }
         let users: Vec<Key> = self
             .users
@@ -278,9 +292,9 @@ impl Router {
                 }
                 self.rest(user);
             }
-            Some(Connection::Bound(key)) if clean => self.end_session(key, None, false),
+            Some(Connection::Bound(key)) if clean => self.end_session(key, None, Told::All),
             Some(Connection::Bound(key)) if !self.detach(key) => {
-                self.end_session(key, None, false);
+                self.end_session(key, None, Told::All);
             }
             Some(Connection::Bound(_)) | None => {}
         }
@@ -291,7 +305,7 @@ impl Router {
         match self.connections.get(&connection) {
             Some(Connection::Bound(key)) => {
                 let key = *key;
-                self.end_session(key, Some(error), false);
+                self.end_session(key, Some(error), Told::All);
             }
             Some(Connection::Fresh { user, .. }) => {
                 let user = *user;
@@ -308,7 +322,7 @@ impl Router {
 
     /// Ends a session. Its connection, if any, is closed with the error; what
     /// it did not receive finds a new place, or is stored.
-    pub(crate) fn end_session(&mut self, key: Key, error: Option<StreamError>, quiet: bool) {
+    pub(crate) fn end_session(&mut self, key: Key, error: Option<StreamError>, told: Told) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -319,17 +333,18 @@ impl Router {
                 self.out.close(connection, stream_error(error));
             }
         }
-        if !quiet {
+        if told == Told::All {
             self.become_unavailable(key, None);
         }
         self.set_due(key, None);
         let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
+        let other = |other: &Key| *other != key && !self.is_phantom(*other);
         let others = self
             .users
             .get(user)
-            .is_some_and(|user| user.sessions.iter().any(|other| *other != key));
+            .is_some_and(|user| user.sessions.iter().any(other));
         let mut stored = Vec::new();
         let mut read = Vec::new();
         let mut undelivered = Vec::new();
@@ -369,9 +384,12 @@ impl Router {
         for (_, sequences) in session.marks {
             stored.extend(sequences);
         }
-        self.out.soft.push(Soft::SessionEnded {
-            jid: (&*session.jid).into(),
-        });
+        match told {
+            Told::All => self.out.soft.push(Soft::SessionEnded {
+                jid: (&*session.jid).into(),
+            }),
+            Told::Nobody => self.leave(&session.jid),
+        }
         let unix = self.now.unix;
         if let Some(known) = self.users.get_mut(user) {
             known.sessions.retain(|known| *known != key);
@@ -380,7 +398,9 @@ impl Router {
                 data.in_delivery.retain(|known| !stored.contains(known));
             }
         }
-        self.announce_route(user);
+        if told == Told::All {
+            self.announce_route(user);
+        }
         self.read_by_client(user, read.into_iter());
         if !stored.is_empty() {
             self.fetch_stored(user);
@@ -392,7 +412,9 @@ impl Router {
         self.rest(user);
     }
 
-    /// The service stops: everybody is told, what is undelivered is stored.
+    /// The service stops: everybody is told, what is undelivered is stored. The
+    /// rows in the real-time stores remain: the other node of the group may take
+    /// the users over, and if this one is back before, it begins anew.
     pub(crate) fn shut_down(&mut self) {
         self.stopping = true;
         let error = StreamError::from(Condition::SystemShutdown);
@@ -404,7 +426,7 @@ impl Router {
             }
         }
         for key in all {
-            self.end_session(key, Some(error), true);
+            self.end_session(key, Some(error), Told::Nobody);
         }
         let rest: Vec<_> = self.connections.keys().copied().collect();
         for connection in rest {

@@ -13,6 +13,7 @@ pub(crate) struct Counters {
     messages: Counter,
     in_slice: Counter,
     client_sessions: Counter,
+    phantoms: Counter,
     exceeds: Counter,
     resumed: Counter,
     stored: Counter,
@@ -37,14 +38,14 @@ impl Counters {
     pub(crate) fn new(perf: &Perf, size: &str) -> Self {
         let jsm = |name| perf.counter("Cisco XCP JSM", "", name);
         let session = |name| perf.counter("JSM Session Counters", "", name);
-        // Kinds of session that later parts of the product bring.
-        session("JsmPhantomSessionsActive").set(0);
+        // A kind of session that later parts of the product bring.
         session("JsmHybridSessionsActive").set(0);
         Self {
             sessions: jsm("JsmIMSessions"),
             messages: jsm("JsmTotalMessagePackets"),
             in_slice: jsm("JsmMsgsInLastSlice"),
             client_sessions: session("JsmClientSessionsActive"),
+            phantoms: session("JsmPhantomSessionsActive"),
             exceeds: session("JSMSessionsExceedsThreshold"),
             resumed: jsm("JsmSessionsResumed"),
             stored: jsm("JsmOfflineMessagesStored"),
@@ -60,6 +61,7 @@ impl Counters {
         self.sessions.set(signed(stats.sessions));
         self.messages.set(signed(stats.messages));
         self.client_sessions.set(signed(stats.sessions_connected));
+        self.phantoms.set(signed(stats.phantoms));
         self.resumed.set(signed(stats.resumed));
         self.stored.set(signed(stats.stored));
         self.users.set(signed(stats.users_loaded));

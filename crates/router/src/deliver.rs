@@ -4,6 +4,7 @@
 use xcp::ToComponent;
 use xmpp::{Condition, Header, Rewrite, StreamError};
 
+use crate::connect::Told;
 use crate::keep::STORED;
 use crate::router::{Later, Router, Undelivered};
 use crate::rows::{OfflineRow, Write};
@@ -120,7 +121,7 @@ impl Router {
             Condition::ResourceConstraint,
             "Too many stanzas wait for the client.",
         );
-        self.end_session(key, Some(error), false);
+        self.end_session(key, Some(error), Told::All);
     }
 
     /// Delivers to every available session of a user.

@@ -132,6 +132,14 @@ pub enum Event {
     /// The homes that this node serves, with the epoch of each claim. Until it
     /// comes, the node serves its own in epoch 0.
     Serving(BTreeMap<Box<str>, u64>),
+    /// What other routers left in the real-time stores, of sessions of users
+    /// whom this node has begun to serve.
+    Adopted {
+        /// The homes of these users.
+        homes: Vec<Box<str>>,
+        /// The sessions, among others that do not count.
+        sessions: Vec<Left>,
+    },
     /// This router connected to that of another node.
     PeerConnected {
         /// The node's number.
@@ -206,6 +214,21 @@ pub enum StoreRequest {
     },
 }
 
+/// What is known of a session by the real-time stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Full address.
+    pub jid: Box<str>,
+    /// The client's address and port.
+    pub peer: Box<str>,
+    /// Milliseconds since the Unix epoch when it began.
+    pub since: i64,
+    /// The last available presence; `None` when unavailable.
+    pub presence: Option<Box<[u8]>>,
+    /// Addresses that got directed presence.
+    pub directed: Vec<Box<str>>,
+}
+
 /// What the real-time stores are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Soft {
@@ -238,6 +261,8 @@ pub enum Soft {
         jid: Box<str>,
         /// The presence stanza; `None` when unavailable.
         stanza: Option<Box<[u8]>>,
+        /// Addresses that got directed presence.
+        directed: Vec<Box<str>>,
     },
 }
 

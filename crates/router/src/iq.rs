@@ -324,7 +324,8 @@ impl Router {
             return;
         }
         if let Some(resource) = address.resource() {
-            match self.find_session(user, resource) {
+            let session = self.find_session(user, resource);
+            match session.filter(|key| !self.is_phantom(*key)) {
                 Some(key) => self.deliver(key, header.bytes(), Copy::Only),
                 None => self.bounce(header, StanzaError::ServiceUnavailable, ""),
             }

@@ -4,10 +4,12 @@
 //! reads a clock, a socket or a store. [`serve`] is the service around it.
 //!
 //! In a cluster, `cluster` knows which node serves whom, `peer` what is on its
-//! way to and from the other routers, `link` when these are there, and
-//! `remote` what becomes of a stanza for a user whom another node serves.
+//! way to and from the other routers, `link` when these are there, `remote`
+//! what becomes of a stanza for a user whom another node serves, and `adopt`
+//! what becomes of sessions when another node begins to serve their users.
 
 mod address;
+mod adopt;
 mod block;
 mod cluster;
 mod config;
@@ -45,7 +47,7 @@ mod waiting;
 
 pub use cluster::Node;
 pub use config::{Config, Conflict};
-pub use event::{Actions, ConnectionId, Event, Soft, StoreFailure, StoreRequest, Time};
+pub use event::{Actions, ConnectionId, Event, Left, Soft, StoreFailure, StoreRequest, Time};
 pub use router::{Random, Router};
 pub use rows::{OfflineRow, RosterRow, Subscription, UserRows, Write};
 pub use serve::{Homes, serve, serve_homes};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use xcp::{Frame, LinkId, PeerFrame, PeerReply, VERSION};
 use xmpp::Header;
 
-use crate::cluster::{Node, Server};
+use crate::cluster::{Cluster, Node, Server};
+use crate::connect::Told;
 use crate::peer::{GRACE, PING, Peer, SILENCE};
 use crate::router::{Later, Router, Timer};
 use crate::slab::Key;
@@ -321,6 +322,11 @@ impl Router {
         self.timers.insert((now + PING, Timer::Peers));
         let nodes: Vec<u64> = self.peers.keys().copied().collect();
         for node in nodes {
+            // Another node may go on with the sessions of one that is covered.
+            let cover = match self.cluster.is_covered(node) {
+                true => GRACE.max(self.config.cover_seconds * 1000),
+                false => GRACE,
+            };
             let Some(peer) = self.peers.get_mut(&node) else {
                 continue;
             };
@@ -332,7 +338,7 @@ impl Router {
             );
             let (lost, gone) = (
                 !out.lost && !out.up && silent(out.heard, GRACE),
-                !incoming.forgot && incoming.link.is_none() && silent(incoming.heard, GRACE),
+                !incoming.forgot && incoming.link.is_none() && silent(incoming.heard, cover),
             );
             if let (true, Some(link)) = (out.up, out.link) {
                 PeerFrame::Ping.encode(self.out.link(link));
@@ -385,6 +391,8 @@ impl Router {
             (PeerFrame::Hello { .. }, true) => self.close_in(node, "Hello came twice"),
             (_, false) => self.close_in(node, "Hello must come first"),
             (PeerFrame::Ping, true) => PeerReply::Pong.encode(self.out.link(link)),
+            // Another node may go on with the sessions of one that is covered.
+            (PeerFrame::Bye, true) if self.cluster.is_covered(node) => {}
             (PeerFrame::Bye, true) => self.forget(node),
             (PeerFrame::Serves { homes }, true) => {
                 let Some(name) = self.cluster.node(node).map(|node| node.name.clone()) else {
@@ -542,9 +550,7 @@ impl Router {
             let address = self.read(jid.into())?;
             let user = self.names.get(address.node()?)?;
             let key = self.find_session(*user, address.resource()?)?;
-            self.sessions
-                .get(key)
-                .map(crate::session::Session::is_available)
+            Some(self.sessions.get(key)?.presence.is_some())
         };
         self.is_seen(jid) || own().unwrap_or_default()
     }
@@ -564,7 +570,7 @@ impl Router {
 
     /// Sessions of other nodes' users are gone: who sees those users is told
     /// (RFC 6121, 4.5.2).
-    fn show_gone(&mut self, gone: &[Box<str>]) {
+    pub(crate) fn show_gone(&mut self, gone: &[Box<str>]) {
         let mut sessions: HashMap<&str, Vec<&str>> = HashMap::new();
         for jid in gone.iter().filter(|jid| !self.is_there(jid)) {
             let bare = jid.split('/').next().unwrap_or(jid);
@@ -623,17 +629,17 @@ impl Router {
         self.post(node, None, |number| PeerFrame::Synced { number });
     }
 
-    /// Ends what is here of users whom another node serves now, and tells the
-    /// nodes that are concerned.
-    pub(crate) fn send_strangers_away(&mut self) {
-        let away: Vec<Key> = self
+    /// Ends what is here of users whom another node serves now; whether others
+    /// are told depends on the user.
+    pub(crate) fn send_strangers_away(&mut self, told: impl Fn(&Cluster, &str) -> Told) {
+        let away: Vec<(Key, Told)> = self
             .users
             .iter()
             .filter(|(_, user)| !self.serves(&user.name))
-            .map(|(key, _)| key)
+            .map(|(key, user)| (key, told(&self.cluster, &user.name)))
             .collect();
-        for user in away {
-            self.send_away(user);
+        for (user, told) in away {
+            self.send_away(user, told);
         }
         self.redistribute();
     }
@@ -652,7 +658,12 @@ impl Router {
         if *before == *after {
             return;
         }
-        self.send_strangers_away();
+        // The other node of the group goes on with its sessions.
+        self.send_strangers_away(|cluster, user| match cluster.stand_in(user) {
+            Some(_) => Told::Nobody,
+            None => Told::All,
+        });
+        self.doubt();
         for node in gained {
             let Some(peer) = self.peers.get_mut(&node) else {
                 continue;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use xmpp::{Builder, Condition, Header, StreamError, ns};
 
+use crate::connect::Told;
 use crate::event::ConnectionId;
 use crate::router::{Connection, Router, Timer};
 use crate::session::{Management, Resuming};
@@ -318,7 +319,7 @@ impl Router {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.connection = None;
                 }
-                self.end_session(key, None, false);
+                self.end_session(key, None, Told::All);
             }
             Some(Connection::Fresh { user, .. }) => {
                 if let Some(user) = self.users.get_mut(user) {
@@ -406,7 +407,7 @@ impl Router {
         match (connection, management.asked) {
             (None, _) => {
                 tracing::debug!(session = %session.jid, "The client did not come back.");
-                self.end_session(key, None, false);
+                self.end_session(key, None, Told::All);
             }
             (Some(_), Some(give_up)) if due < give_up => {
                 // Senders wait for this client no longer.

@@ -146,7 +146,9 @@ impl Router {
             return;
         };
         if let Some(resource) = address.resource() {
-            if let Some(key) = self.find_session(user, resource) {
+            let session = self.find_session(user, resource);
+            let phantom = session.is_some_and(|key| self.is_phantom(key));
+            if let Some(key) = session.filter(|_| !phantom) {
                 let copied = self.config.carbons && self.has_others(user, key);
                 let copied = copied && is_copied(header, kind);
                 let share = if copied {
@@ -170,6 +172,8 @@ impl Router {
             match kind {
                 // As if for the bare address.
                 Kind::Chat => {}
+                // The client is about to come back.
+                Kind::Normal if phantom => {}
                 Kind::Normal | Kind::Groupchat => {
                     self.bounce(header, StanzaError::ServiceUnavailable, "");
                     return;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use xmpp::{Header, Rewrite, ns};
 
-use crate::event::Soft;
 use crate::router::{Later, Place, Router};
 use crate::session::Copy;
 use crate::slab::Key;
@@ -46,12 +45,7 @@ impl Router {
                     return;
                 }
                 let target: Box<str> = address.as_str().into();
-                if let Some(session) = self.sessions.get_mut(key) {
-                    session.directed.retain(|known| *known != target);
-                    if kind.is_none() && session.directed.len() < DIRECTED {
-                        session.directed.push(target.clone());
-                    }
-                }
+                self.note_directed(key, &target, kind.is_none());
                 let stanza = stanza::addressed(header, &jid, Some(&target));
                 self.route(&stanza);
             }
@@ -61,6 +55,24 @@ impl Router {
             }
             Some(_) => self.reply_error(key, header, StanzaError::BadRequest, ""),
         }
+    }
+
+    /// Remembers that an address got directed presence, or got the end of it.
+    fn note_directed(&mut self, key: Key, target: &str, sees: bool) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let known = session.directed.iter().position(|it| **it == *target);
+        match known {
+            None if sees && session.directed.len() < DIRECTED => {
+                session.directed.push(target.into());
+            }
+            Some(at) if !sees => {
+                session.directed.remove(at);
+            }
+            _ => return,
+        }
+        self.announce_presence(key);
     }
 
     fn available(&mut self, key: Key, header: &Header<'_>) {
@@ -87,12 +99,11 @@ impl Router {
         let changes = Rewrite::new().from(Some(&session.jid)).to(None);
         header.write(&changes, &mut stanza);
         let stanza: Arc<[u8]> = stanza.into();
-        let was = session.presence.replace(stanza.clone()).is_some();
+        let was = session.is_available();
+        session.presence = Some(stanza.clone());
+        session.inherited = false;
         session.priority = priority;
-        self.out.soft.push(Soft::Presence {
-            jid: (&*session.jid).into(),
-            stanza: Some((&*stanza).into()),
-        });
+        self.announce_presence(key);
         self.broadcast(key, &stanza);
         if !was {
             self.look_around(key);
@@ -148,7 +159,7 @@ impl Router {
 
     /// Sends a presence stanza to a contact. Nobody is loaded for it: who has
     /// no session has no client to show it.
-    fn show(&mut self, header: &Header<'_>, contact: &str) {
+    pub(crate) fn show(&mut self, header: &Header<'_>, contact: &str) {
         let changes = Rewrite::new().to(Some(contact));
         match self.local_user(contact) {
             Some(user) => {
@@ -310,6 +321,7 @@ impl Router {
             return;
         };
         let was = session.presence.take().is_some();
+        session.inherited = false;
         let directed = std::mem::take(&mut session.directed);
         let jid = session.jid.clone();
         let user = session.user;
@@ -329,11 +341,8 @@ impl Router {
                 stanza = xml.finish();
             }
         }
+        self.announce_presence(key);
         if was {
-            self.out.soft.push(Soft::Presence {
-                jid: (&*jid).into(),
-                stanza: None,
-            });
             self.broadcast(key, &stanza);
         }
         let Ok(header) = Header::parse(&stanza) else {
@@ -380,7 +389,7 @@ impl Router {
         while let Some(key) = self.session_at(user, at) {
             at += 1;
             if let Some(session) = self.sessions.get(key)
-                && session.is_available()
+                && session.presence.is_some()
             {
                 let stanza = stanza::presence("unavailable", &session.jid, to);
                 self.later.push_back(Later::Route(stanza.into()));

@@ -1,11 +1,15 @@
-//! Sessions, routes and presence, told to the real-time stores.
+//! Sessions, routes and presence, told to the real-time stores, and what other
+//! nodes told theirs.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
-use datastore::{LOGIN, Login, Owner, PRESENCE, Presence, ROUTE, Route};
-use serde::Serialize;
+use datastore::{Entry, LOGIN, Login, Owner, PRESENCE, Presence, ROUTE, Reader, Route};
+use serde::{Deserialize, Serialize};
 use service::Paths;
 
-use crate::event::Soft;
+use crate::event::{Left, Soft};
 
 /// Which stores take a piece of news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,19 +95,78 @@ impl Publisher {
                     self.route.put(&jid, value(&row), None);
                 }
             }
-            Soft::Presence { jid, stanza } if takes(To::Presence) => match stanza {
-                Some(stanza) => {
-                    let row = Presence {
-                        stanza: String::from_utf8_lossy(&stanza).into_owned(),
-                    };
-                    self.presence.put(&jid, value(&row), None);
+            Soft::Presence {
+                jid,
+                stanza,
+                directed,
+            } if takes(To::Presence) => {
+                if stanza.is_none() && directed.is_empty() {
+                    self.presence.delete(&jid);
+                    return;
                 }
-                None => self.presence.delete(&jid),
-            },
+                let text = |stanza: Box<[u8]>| String::from_utf8_lossy(&stanza).into_owned();
+                let row = Presence {
+                    stanza: stanza.map(text).unwrap_or_default(),
+                    directed: directed.into_iter().map(Into::into).collect(),
+                };
+                self.presence.put(&jid, value(&row), None);
+            }
             Soft::Session { .. }
             | Soft::SessionEnded { .. }
             | Soft::Route { .. }
             | Soft::Presence { .. } => {}
+        }
+    }
+}
+
+/// How long the stores may take to hand out what another node told them.
+const ADOPTION: Duration = Duration::from_secs(5);
+
+/// What the other node of the group told of its sessions. It is taken out of
+/// the stores: what is made of it becomes this router's own.
+pub(crate) async fn adopt(paths: Paths) -> Vec<Left> {
+    let all = async |id: &str| {
+        let reader = Reader::connect(&paths.datastore_socket(id));
+        match tokio::time::timeout(ADOPTION, reader.adopt()).await {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(status)) => {
+                tracing::warn!(store = id, %status, "What another node had is not known.");
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::warn!(store = id, "What another node had is not told in time.");
+                Vec::new()
+            }
+        }
+    };
+    let (logins, presences) = tokio::join!(all(LOGIN), all(PRESENCE));
+    let mut logins: HashMap<String, Login> = logins.iter().filter_map(row).collect();
+    let left = presences
+        .iter()
+        .filter_map(row::<Presence>)
+        .map(|(jid, presence)| {
+            let login = logins.remove(&jid);
+            let (peer, since) = login
+                .map(|login| (login.peer, login.since))
+                .unwrap_or_default();
+            Left {
+                jid: jid.into(),
+                peer: peer.into(),
+                since,
+                presence: (!presence.stanza.is_empty())
+                    .then(|| presence.stanza.into_bytes().into()),
+                directed: presence.directed.into_iter().map(Into::into).collect(),
+            }
+        });
+    left.collect()
+}
+
+fn row<T: for<'a> Deserialize<'a>>(entry: &Entry) -> Option<(String, T)> {
+    match serde_json::from_slice(&entry.value) {
+        Ok(value) => Some((entry.key.clone(), value)),
+        Err(error) => {
+            tracing::warn!(key = entry.key, owner = entry.owner, %error, "A row cannot be read.");
+            None
         }
     }
 }

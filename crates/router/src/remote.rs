@@ -8,7 +8,7 @@ use xcp::{ADDRESSEES, PeerFrame};
 use xmpp::{Condition, Header, Rewrite, StreamError};
 
 use crate::cluster::Server;
-use crate::connect::{see_other_host, stream_error};
+use crate::connect::{Told, see_other_host, stream_error};
 use crate::link::local_part;
 use crate::router::{Connection, Later, Place, Router, Timer};
 use crate::slab::Key;
@@ -289,7 +289,7 @@ impl Router {
     pub(crate) fn farewell(&self, name: &str) -> Vec<u8> {
         let server = match self.cluster.server_of(name) {
             Some(Server::There(node)) => self.cluster.node(node),
-            _ => None,
+            _ => self.cluster.stand_in(name),
         };
         match server {
             Some(node) => see_other_host(&node.address),
@@ -302,7 +302,7 @@ impl Router {
 
     /// Ends the sessions of a user whom another node serves now. What they did
     /// not receive is sent there, or stored.
-    pub(crate) fn send_away(&mut self, key: Key) {
+    pub(crate) fn send_away(&mut self, key: Key, told: Told) {
         let Some(user) = self.users.get_mut(key) else {
             return;
         };
@@ -311,6 +311,8 @@ impl Router {
         let fresh = std::mem::take(&mut user.fresh);
         let last = self.farewell(&name);
         for session in sessions {
+            // What is handled need not be sent again.
+            self.answer(session);
             let connection = self
                 .sessions
                 .get_mut(session)
@@ -319,7 +321,7 @@ impl Router {
                 self.connections.remove(&connection);
                 self.out.close(connection, last.clone());
             }
-            self.end_session(session, None, false);
+            self.end_session(session, None, told);
         }
         for connection in fresh {
             if let Some(Connection::Fresh { .. }) = self.connections.remove(&connection) {
@@ -336,7 +338,7 @@ impl Router {
             .get_mut(key)
             .map(|user| std::mem::take(&mut user.held))
             .unwrap_or_default();
-        self.send_away(key);
+        self.send_away(key, Told::All);
         if let Some(user) = self.users.remove(key) {
             self.names.remove(&user.name);
         }

@@ -10,6 +10,7 @@ use xmpp::{Condition, Header, StreamError};
 
 use crate::Config;
 use crate::address::Address;
+use crate::adopt::Doubt;
 use crate::cluster::{Cluster, Server};
 use crate::event::{Actions, ConnectionId, Event, Time};
 use crate::link::PeerLink;
@@ -64,6 +65,10 @@ pub(crate) enum Timer {
     Keep(Key),
     /// What another node stored for a user has not arrived.
     Awaits(Key),
+    /// The client of a session that another node had has not come back.
+    Phantom(Key),
+    /// Sessions that other nodes had have not been told of.
+    Doubt,
     /// The routers of other nodes are to be asked whether they are there.
     Peers,
 }
@@ -115,6 +120,8 @@ pub struct Router {
     pub(crate) peer_links: HashMap<LinkId, PeerLink>,
     /// Users who moved while messages for them were on their way.
     pub(crate) moving: HashMap<Box<str>, Moving>,
+    /// Sessions that a node had which does not serve their users any more.
+    pub(crate) doubtful: HashMap<Box<str>, Doubt>,
     /// Differs at each start; 0 until other nodes are known.
     pub(crate) instance: u64,
     pub(crate) last_stream: u32,
@@ -160,6 +167,7 @@ impl Router {
             peers: BTreeMap::new(),
             peer_links: HashMap::new(),
             moving: HashMap::new(),
+            doubtful: HashMap::new(),
             instance: 0,
             last_stream: 0,
             watching: false,
@@ -198,6 +206,7 @@ impl Router {
             } => self.stored_elsewhere(&user, sequence, size),
             Event::Nodes { own, nodes } => self.nodes_changed(&own, nodes),
             Event::Serving(homes) => self.claims_changed(homes),
+            Event::Adopted { homes, sessions } => self.adopted(&homes, sessions),
             Event::PeerConnected { node, link } => self.peer_connected(node, link),
             Event::PeerReply { link, reply } => self.peer_reply(link, reply),
             Event::GuestConnected { node, link } => self.guest_connected(node, link),
@@ -248,8 +257,11 @@ impl Router {
     /// Figures for the counters.
     pub fn stats(&self) -> Stats {
         let connected = |session: &&Session| session.connection.is_some();
+        let phantoms = self.sessions.iter().filter(|(_, it)| it.is_phantom());
+        let phantoms = phantoms.count();
         Stats {
-            sessions: self.sessions.len(),
+            sessions: self.sessions.len() - phantoms,
+            phantoms,
             sessions_connected: self
                 .sessions
                 .iter()
@@ -431,6 +443,7 @@ impl Router {
                     }
                     self.settle(receipt);
                 }
+                Held::Left(left) => self.adopt(key, *left),
             }
         }
         self.rest(key);
@@ -588,6 +601,8 @@ impl Router {
                 Timer::User(key) => self.user_timer(key),
                 Timer::Keep(key) => self.keep_again(key),
                 Timer::Awaits(key) => self.awaits_timer(key),
+                Timer::Phantom(key) => self.phantom_timer(key),
+                Timer::Doubt => self.doubt_timer(),
                 Timer::Peers => self.watch_peers(),
             }
         }

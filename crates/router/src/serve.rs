@@ -1,15 +1,15 @@
 //! The service around the core: sockets, database, time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use database::tables::{EndUser, OfflineMessage, ProcessNode, RosterItem};
+use database::tables::{EndUser, OfflineMessage, ProcessNode, RedundancyGroup, RosterItem};
 use database::{Access, Database, Parameters, WatchEvent};
 use peer::Credentials;
 use ring::rand::{SecureRandom, SystemRandom};
-use service::Context;
+use service::{Context, Paths};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use xcp::{LinkId, Listener, Outbox, RouterEvent};
@@ -18,7 +18,7 @@ use xmpp_config_manager::Report;
 use crate::counters::Counters;
 use crate::event::{Actions, Event, Time};
 use crate::peers::{PeerEvent, Peers};
-use crate::publish::{Publisher, To};
+use crate::publish::{self, Publisher, To};
 use crate::router::{Random, Router};
 use crate::{Config, Conflict, Node, storage};
 
@@ -26,6 +26,8 @@ use crate::{Config, Conflict, Node, storage};
 const DRAIN: usize = 32;
 /// Bytes on their way to a component above which it is taken for dead.
 const HUNG: usize = 256 << 20;
+/// How long a takeover may take once a node is given up.
+const TAKEOVER: Duration = Duration::from_secs(15);
 /// Longest time for storing what is undelivered when the service stops.
 const FAREWELL: Duration = Duration::from_secs(8);
 
@@ -46,6 +48,49 @@ impl Clock {
 
     fn at(&self, monotonic: u64) -> Instant {
         self.0 + Duration::from_millis(monotonic)
+    }
+}
+
+/// Settings that the router goes by: its own, and those of failover.
+struct Settings {
+    own: Parameters,
+    /// The recovery manager's, for the cluster and for this node.
+    recovery: [Parameters; 2],
+}
+
+impl Settings {
+    fn open(database: &Database, node: &str) -> Self {
+        const RECOVERY: &str = "server-recovery-manager";
+        let on_node = format!("{RECOVERY}@{node}");
+        Self {
+            own: database.parameters("xmpp-router"),
+            recovery: [RECOVERY, &on_node].map(|name| database.parameters(name)),
+        }
+    }
+
+    /// Waits for the next change.
+    async fn changed(&mut self) {
+        let [all, node] = &mut self.recovery;
+        tokio::select! {
+            () = self.own.changed() => {}
+            () = all.changed() => {}
+            () = node.changed() => {}
+        }
+    }
+
+    fn read(&self) -> Config {
+        let set = |name: &str| {
+            let values = self.recovery.iter().rev();
+            let mut values = values.map(|from| from.get(name, String::new()));
+            values.find(|value| !value.is_empty())
+        };
+        // The manager raises the alarm about values that cannot be used.
+        let recovery = recovery::Parameters::read(set).unwrap_or_default();
+        Config {
+            phantom_seconds: recovery.relogin_upper.as_secs(),
+            cover_seconds: (recovery.keepalive_timeout + TAKEOVER).as_secs(),
+            ..read_config(&self.own)
+        }
     }
 }
 
@@ -76,6 +121,7 @@ fn read_config(parameters: &Parameters) -> Config {
         unload_seconds: parameters.get("UnloadSeconds", default.unload_seconds),
         vcard_bytes: parameters.get("VCardBytes", default.vcard_bytes),
         carbons: parameters.get("Carbons", default.carbons),
+        ..default
     }
 }
 
@@ -112,6 +158,15 @@ struct Shell {
     own: String,
     /// The nodes of the cluster, by name.
     nodes: BTreeMap<String, ProcessNode>,
+    /// The redundancy groups, by name.
+    groups: BTreeMap<String, RedundancyGroup>,
+    /// Where users are at home is known.
+    users_known: bool,
+    /// The homes that this node serves.
+    serves: BTreeSet<String>,
+    /// Homes that it began to serve, and whose sessions it has not taken over.
+    gained: Vec<String>,
+    paths: Paths,
     /// Connections to the routers of other nodes; a test has none.
     peers: Option<Peers>,
 }
@@ -149,22 +204,10 @@ impl Shell {
         }
     }
 
-    fn nodes_changed(&mut self, event: WatchEvent<ProcessNode>) {
-        match event {
-            WatchEvent::Put(node) => {
-                self.nodes.insert(node.name.clone(), node);
-            }
-            WatchEvent::Delete(key) => {
-                if let Some(name) = key.0.first() {
-                    self.nodes.remove(name);
-                }
-            }
-            WatchEvent::Snapshot(rows) => {
-                self.nodes = rows
-                    .into_iter()
-                    .map(|node| (node.name.clone(), node))
-                    .collect();
-            }
+    /// Nodes or groups changed.
+    fn cluster_changed(&mut self) {
+        if self.nodes.is_empty() {
+            return;
         }
         let others: Vec<(u64, String)> = self
             .nodes
@@ -177,6 +220,7 @@ impl Shell {
             number: node.replica.unsigned_abs(),
             address: (&*node.address).into(),
             publisher: node.role == "publisher",
+            stand_in: self.stand_in(&node.name).map(Into::into),
         });
         let nodes = Event::Nodes {
             own: (&*self.own).into(),
@@ -186,6 +230,45 @@ impl Shell {
         if let Some(peers) = &mut self.peers {
             peers.connect_to(&others);
         }
+        self.take_over();
+    }
+
+    /// The node that takes a node's users over when it fails.
+    fn stand_in(&self, node: &str) -> Option<&str> {
+        self.groups.values().find_map(|group| {
+            let (first, second) = (group.first.as_str(), group.second.as_deref()?);
+            match node {
+                _ if !group.high_availability => None,
+                node if node == first => Some(second),
+                node if node == second => Some(first),
+                _ => None,
+            }
+        })
+    }
+
+    /// This node serves these homes from now on.
+    fn serving(&mut self, homes: BTreeMap<String, u64>) {
+        let now: BTreeSet<String> = homes.keys().cloned().collect();
+        self.gained.extend(now.difference(&self.serves).cloned());
+        self.serves = now;
+        let homes = homes.into_iter().map(|(home, epoch)| (home.into(), epoch));
+        self.handle(Event::Serving(homes.collect()));
+        self.take_over();
+    }
+
+    /// Takes over what other routers had of the users whom this node began to
+    /// serve, once it is known who these are.
+    fn take_over(&mut self) {
+        if self.gained.is_empty() || !self.users_known || self.nodes.is_empty() {
+            return;
+        }
+        let homes: Vec<Box<str>> = self.gained.drain(..).map(Into::into).collect();
+        let (paths, answers) = (self.paths.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let sessions = publish::adopt(paths).await;
+            // The receiver is gone only when the service ends.
+            let _ = answers.send(Event::Adopted { homes, sessions });
+        });
     }
 
     fn messages_changed(&mut self, event: WatchEvent<OfflineMessage>) {
@@ -325,6 +408,8 @@ impl Shell {
                     .map(|row| (row.user.as_str().into(), storage::home_of(row)))
                     .collect();
                 self.handle(Event::UsersRead(homes));
+                self.users_known = true;
+                self.take_over();
                 let enabled: HashSet<String> = rows
                     .into_iter()
                     .filter(|row| row.enabled)
@@ -344,6 +429,22 @@ impl Shell {
                     });
                 }
             }
+        }
+    }
+}
+
+/// Takes an event of a watch into a map.
+fn take<T>(map: &mut BTreeMap<String, T>, event: WatchEvent<T>, name: fn(&T) -> &String) {
+    match event {
+        WatchEvent::Put(row) => {
+            map.insert(name(&row).clone(), row);
+        }
+        WatchEvent::Delete(key) => {
+            map.remove(key.0.first().map_or("", String::as_str));
+        }
+        WatchEvent::Snapshot(rows) => {
+            let rows = rows.into_iter().map(|row| (name(&row).clone(), row));
+            *map = rows.collect();
         }
     }
 }
@@ -388,11 +489,11 @@ pub async fn serve_homes(ctx: Context, mut homes: Homes) -> anyhow::Result<()> {
     let node = ctx.node()?;
     let heartbeat = ctx.heartbeat("router");
     let database = Database::open(ctx.paths(), Access::Conversation);
-    let mut parameters = database.parameters("xmpp-router");
+    let mut settings = Settings::open(&database, &node.name);
     ctx.status("Waits for the database.");
     loop {
         tokio::select! {
-            () = parameters.loaded() => break,
+            () = settings.own.loaded() => break,
             () = ctx.stopping() => return Ok(()),
             () = tokio::time::sleep(Duration::from_secs(2)) => heartbeat.tick(),
         }
@@ -404,11 +505,12 @@ pub async fn serve_homes(ctx: Context, mut homes: Homes) -> anyhow::Result<()> {
     let path = ctx.paths().router_socket();
     let mut listener = Listener::bind(&path, instance, &node.domain)
         .with_context(|| format!("cannot listen at {}", path.display()))?;
-    let router = Router::new(&node.domain, read_config(&parameters), random, clock.now());
+    let router = Router::new(&node.domain, settings.read(), random, clock.now());
     let mut counters = Counters::new(ctx.perf(), &node.size);
     let mut users = database.watch::<EndUser>(&[]);
     let mut rosters = database.watch_changes::<RosterItem>(&[]);
     let mut nodes = database.watch::<ProcessNode>(&[]);
+    let mut groups = database.watch::<RedundancyGroup>(&[]);
     let mut messages = database.watch_changes::<OfflineMessage>(&[]);
     let peers = credentials()?.map(|credentials| Peers::start(&credentials, ctx.alarms().clone()));
     // The wall clock makes the epoch higher at each start.
@@ -424,6 +526,11 @@ pub async fn serve_homes(ctx: Context, mut homes: Homes) -> anyhow::Result<()> {
         publisher,
         own: node.name.clone(),
         nodes: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        users_known: false,
+        serves: BTreeSet::new(),
+        gained: Vec::new(),
+        paths: ctx.paths().clone(),
         peers,
     };
     homes.mark_changed();
@@ -454,11 +561,17 @@ pub async fn serve_homes(ctx: Context, mut homes: Homes) -> anyhow::Result<()> {
             }
             event = users.next() => shell.users_changed(event),
             event = rosters.next() => shell.rosters_changed(event),
-            event = nodes.next() => shell.nodes_changed(event),
+            event = nodes.next() => {
+                take(&mut shell.nodes, event, |node| &node.name);
+                shell.cluster_changed();
+            }
+            event = groups.next() => {
+                take(&mut shell.groups, event, |group| &group.name);
+                shell.cluster_changed();
+            }
             homes = next_homes(&mut homes) => {
                 if let Some(homes) = homes {
-                    let homes = homes.into_iter().map(|(home, epoch)| (home.into(), epoch));
-                    shell.handle(Event::Serving(homes.collect()));
+                    shell.serving(homes);
                 }
             }
             event = messages.next() => shell.messages_changed(event),
@@ -470,10 +583,7 @@ pub async fn serve_homes(ctx: Context, mut homes: Homes) -> anyhow::Result<()> {
                 }
             }
             to = shell.publisher.wanted() => shell.publish(to),
-            () = parameters.changed() => {
-                let config = read_config(&parameters);
-                shell.handle(Event::Configured(config));
-            }
+            () = settings.changed() => shell.handle(Event::Configured(settings.read())),
             () = tokio::time::sleep_until(due) => shell.handle(Event::Tick),
             _ = second.tick() => {
                 heartbeat.tick();

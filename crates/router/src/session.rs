@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::event::ConnectionId;
+use crate::event::{ConnectionId, Time};
 use crate::slab::Key;
 use crate::unhandled::{Unhandled, before};
 use crate::user::Receipt;
@@ -29,6 +29,9 @@ pub(crate) struct Session {
     pub(crate) connection: Option<ConnectionId>,
     /// The last available presence; `None` when unavailable.
     pub(crate) presence: Option<Arc<[u8]>>,
+    /// The presence is that of a session that another node had: the client has
+    /// not told its own here.
+    pub(crate) inherited: bool,
     pub(crate) priority: i8,
     /// Asked for the roster: gets pushes.
     pub(crate) interested: bool,
@@ -54,6 +57,33 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// A session that has no client yet. `bare` is the length of the bare
+    /// address in `jid`.
+    pub(crate) fn new(user: Key, jid: Arc<str>, bare: usize, peer: Box<str>, now: Time) -> Self {
+        Self {
+            user,
+            jid,
+            // A bare address has 2047 bytes at most.
+            bare: u16::try_from(bare).unwrap_or(u16::MAX),
+            connection: None,
+            presence: None,
+            inherited: false,
+            priority: 0,
+            interested: false,
+            blocks: false,
+            carbons: false,
+            congested: false,
+            directed: Vec::new(),
+            management: None,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            marks: Vec::new(),
+            peer,
+            since: now.unix,
+            active: now.monotonic,
+        }
+    }
+
     pub(crate) fn bare(&self) -> &str {
         &self.jid[..usize::from(self.bare)]
     }
@@ -63,7 +93,13 @@ impl Session {
     }
 
     pub(crate) fn is_available(&self) -> bool {
-        self.presence.is_some()
+        self.presence.is_some() && !self.inherited
+    }
+
+    /// Whether the session was taken over from another node, and no client has
+    /// come back to it.
+    pub(crate) fn is_phantom(&self) -> bool {
+        self.inherited && self.connection.is_none() && self.management.is_none()
     }
 
     /// Whether messages to the bare address may go here.

@@ -5,6 +5,8 @@
 pub struct Stats {
     /// Sessions, connected or waiting to be resumed.
     pub sessions: usize,
+    /// Sessions of another node that wait for their clients to sign in here.
+    pub phantoms: usize,
     /// Sessions with a client connected.
     pub sessions_connected: usize,
     /// Users in memory.

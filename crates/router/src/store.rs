@@ -3,6 +3,7 @@
 
 use xmpp::{Condition, Header, StreamError};
 
+use crate::connect::Told;
 use crate::event::{StoreFailure, StoreRequest};
 use crate::router::{Later, Router, Timer};
 use crate::rows::{OfflineRow, UserRows, Write};
@@ -84,7 +85,7 @@ impl Router {
         let sessions = std::mem::take(&mut user.sessions);
         let fresh = std::mem::take(&mut user.fresh);
         for session in sessions {
-            self.end_session(session, Some(error), false);
+            self.end_session(session, Some(error), Told::All);
         }
         for connection in fresh {
             self.end_connection(connection, error);
@@ -108,7 +109,7 @@ impl Router {
     /// Where all users are at home.
     pub(crate) fn users_read(&mut self, users: Vec<(Box<str>, Option<Box<str>>)>) {
         self.cluster.set_users(users);
-        self.send_strangers_away();
+        self.send_strangers_away(|_, _| Told::All);
     }
 
     /// An administrator added, changed, moved or removed a user.
@@ -123,7 +124,7 @@ impl Router {
             if !self.serves(name)
                 && let Some(key) = self.names.get(name).copied()
             {
-                self.send_away(key);
+                self.send_away(key, Told::All);
             }
             self.redistribute();
         }

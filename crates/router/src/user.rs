@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::ConnectionId;
+use crate::event::{ConnectionId, Left};
 use crate::rows::{OfflineRow, RosterRow, UserRows, Write};
 use crate::slab::Key;
 use crate::waiting::{Waiting, Weight};
@@ -18,6 +18,8 @@ pub(crate) enum Held {
     Element(ConnectionId, Bytes),
     /// A stanza for the user, with `from` and `to`.
     Stanza(Box<[u8]>, Option<Receipt>),
+    /// A session of the user that another node had.
+    Left(Box<Left>),
 }
 
 impl Weight for Held {
@@ -25,6 +27,7 @@ impl Weight for Held {
         match self {
             Self::Element(_, element) => element.len(),
             Self::Stanza(stanza, _) => stanza.len(),
+            Self::Left(left) => left.presence.as_ref().map_or(0, |presence| presence.len()),
         }
     }
 }

@@ -29,6 +29,15 @@ enum Step {
     Crash(usize),
     /// A user is moved to another node.
     Move(usize, usize),
+    /// The users of a home go to the other node of the pair, or back.
+    HandOver {
+        home: usize,
+        to: usize,
+        gap: u64,
+    },
+    /// A node of the pair is lost, and taken over; and is there again.
+    Lose(usize, u64),
+    Revive(usize),
     Wait(u64),
 }
 
@@ -48,8 +57,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn walk(steps: &[Step]) -> Fleet {
-    let mut fleet = Fleet::new();
+/// What can happen to a pair as well. Nobody is moved by hand meanwhile.
+fn step_of_pair() -> impl Strategy<Value = Step> {
+    let node = || 0usize..2;
+    let others = step().prop_filter("no moves", |step| !matches!(step, Step::Move(..)));
+    prop_oneof![
+        20 => others,
+        2 => (node(), node(), 0u64..800).prop_map(|(home, to, gap)| Step::HandOver { home, to, gap }),
+        1 => (node(), 100u64..6000).prop_map(|(node, after)| Step::Lose(node, after)),
+        2 => node().prop_map(Step::Revive),
+    ]
+}
+
+fn walk(mut fleet: Fleet, steps: &[Step]) -> Fleet {
     for step in steps {
         match *step {
             Step::Send { from, to, bare } => fleet.send(from, to, bare),
@@ -59,11 +79,34 @@ fn walk(steps: &[Step]) -> Fleet {
             Step::Delay(a, b, delay) => fleet.delay(a, b, delay),
             Step::Crash(node) => fleet.crash(node),
             Step::Move(user, node) => fleet.move_user(user, node),
+            Step::HandOver { home, to, gap } => fleet.hand_over(home, to, gap),
+            Step::Lose(node, after) => fleet.lose(node, after),
+            Step::Revive(node) => fleet.revive(node),
             Step::Wait(milliseconds) => fleet.wait(milliseconds),
         }
     }
     fleet.end();
     fleet
+}
+
+/// Every message came, in order, and everybody sees everybody.
+fn check(fleet: &Fleet) -> Result<(), TestCaseError> {
+    for (pair, sent) in &fleet.sent {
+        let mut got = fleet.got.get(pair).cloned().unwrap_or_default();
+        let mut seen = std::collections::BTreeSet::new();
+        got.retain(|number| seen.insert(*number));
+        prop_assert_eq!(&got, sent, "from {} to {}", USERS[pair.0], USERS[pair.1]);
+    }
+    for (user, client) in USERS.iter().zip(&fleet.clients) {
+        let expected: Vec<&str> = USERS
+            .iter()
+            .copied()
+            .filter(|other| other != user)
+            .collect();
+        let seen: Vec<&str> = client.seen.iter().map(|name| &**name).collect();
+        prop_assert_eq!(seen, expected, "{} sees", user);
+    }
+    Ok(())
 }
 
 proptest! {
@@ -73,18 +116,14 @@ proptest! {
     fn nothing_is_lost_order_is_kept_and_presence_converges(
         steps in proptest::collection::vec(step(), 1..80),
     ) {
-        let fleet = walk(&steps);
-        for (pair, sent) in &fleet.sent {
-            let mut got = fleet.got.get(pair).cloned().unwrap_or_default();
-            let mut seen = std::collections::BTreeSet::new();
-            got.retain(|number| seen.insert(*number));
-            prop_assert_eq!(&got, sent, "from {} to {}", USERS[pair.0], USERS[pair.1]);
-        }
-        for (user, client) in USERS.iter().zip(&fleet.clients) {
-            let expected: Vec<&str> = USERS.iter().copied().filter(|other| other != user).collect();
-            let seen: Vec<&str> = client.seen.iter().map(|name| &**name).collect();
-            prop_assert_eq!(seen, expected, "{} sees", user);
-        }
+        check(&walk(Fleet::new(), &steps))?;
+    }
+
+    #[test]
+    fn and_so_they_are_when_nodes_take_over_from_each_other(
+        steps in proptest::collection::vec(step_of_pair(), 1..80),
+    ) {
+        check(&walk(Fleet::paired(), &steps))?;
     }
 }
 
@@ -193,4 +232,107 @@ fn who_claims_a_home_with_a_higher_epoch_serves_it() {
     fleet.claim(1, &[("two", 3)]);
     fleet.wait(3000);
     assert_eq!(fleet.got[&(0, 1)], [1, 2]);
+}
+
+fn settled_pair() -> Fleet {
+    let mut fleet = Fleet::paired();
+    fleet.wait(2000);
+    for client in &mut fleet.clients {
+        client.gone.clear();
+    }
+    fleet
+}
+
+/// Nobody saw these go.
+fn nobody_saw_go(fleet: &Fleet, names: &[&str]) {
+    for (client, user) in fleet.clients.iter().zip(USERS) {
+        let went = |name: &String| names.contains(&name.as_str());
+        assert!(
+            !client.gone.iter().any(went),
+            "{user} saw {:?} go",
+            client.gone
+        );
+    }
+}
+
+#[test]
+fn contacts_do_not_see_that_users_go_to_the_other_node_and_back() {
+    let mut fleet = settled_pair();
+    fleet.hand_over(0, 1, 300);
+    fleet.wait(30_000);
+    assert_eq!((fleet.clients[0].node, fleet.clients[3].node), (1, 1));
+    nobody_saw_go(&fleet, &["alice", "dave"]);
+    fleet.send(2, 0, false);
+    fleet.wait(1000);
+    fleet.hand_over(0, 0, 300);
+    fleet.wait(30_000);
+    assert_eq!(fleet.clients[0].node, 0);
+    nobody_saw_go(&fleet, &["alice", "dave"]);
+    // It was not acknowledged when her session went, and so came again.
+    assert!(fleet.got[&(2, 0)].iter().all(|number| *number == 1));
+    // What became of them later is seen as ever.
+    fleet.raw(0, "<presence type='unavailable'/>");
+    fleet.wait(100);
+    for other in [1, 2, 3] {
+        assert!(!fleet.clients[other].seen.contains("alice"), "{other}");
+    }
+}
+
+#[test]
+fn contacts_do_not_see_that_a_node_is_lost_until_its_users_had_time_to_come_back() {
+    let mut fleet = settled_pair();
+    // Alice's client is not as fast as dave's.
+    fleet.clients[0].retry = u64::MAX;
+    fleet.lose(0, 6000);
+    fleet.send(1, 0, false);
+    fleet.send(2, 0, true);
+    fleet.wait(60_000);
+    assert!(fleet.clients[3].up && fleet.clients[3].node == 1);
+    nobody_saw_go(&fleet, &["alice", "dave"]);
+    // Messages were stored, and so acknowledged.
+    assert_eq!((fleet.acknowledged(1), fleet.acknowledged(2)), (1, 1));
+    assert_eq!(fleet.got.get(&(1, 0)), None);
+    fleet.clients[0].retry = 0;
+    fleet.wait(3000);
+    assert_eq!(
+        (&fleet.got[&(1, 0)], &fleet.got[&(2, 0)]),
+        (&vec![1], &vec![2])
+    );
+    nobody_saw_go(&fleet, &["alice", "dave"]);
+    fleet.wait(600_000);
+    nobody_saw_go(&fleet, &["alice", "dave"]);
+}
+
+#[test]
+fn who_does_not_come_back_in_time_is_gone() {
+    let mut fleet = settled_pair();
+    fleet.clients[0].retry = u64::MAX;
+    fleet.lose(0, 2000);
+    fleet.wait(530_000);
+    nobody_saw_go(&fleet, &["alice"]);
+    fleet.wait(10_000);
+    for other in [1, 2, 3] {
+        assert!(!fleet.clients[other].seen.contains("alice"), "{other}");
+        assert_eq!(fleet.clients[other].gone, ["alice"], "{other}");
+    }
+}
+
+#[test]
+fn what_was_told_to_one_alone_goes_to_the_other_node_too() {
+    let mut fleet = settled_pair();
+    fleet.raw(
+        0,
+        "<presence to='carol@ex/a'><status>only you</status></presence>",
+    );
+    fleet.wait(100);
+    assert_eq!(fleet.directed(0, "alice@ex/a"), ["carol@ex/a"]);
+    fleet.clients[0].retry = u64::MAX;
+    fleet.lose(0, 2000);
+    fleet.wait(30_000);
+    assert_eq!(fleet.directed(1, "alice@ex/a"), ["carol@ex/a"]);
+    // Her client is back, and has told its contacts only.
+    fleet.clients[0].retry = 0;
+    fleet.wait(3000);
+    assert_eq!(fleet.directed(1, "alice@ex/a"), ["carol@ex/a"]);
+    assert!(fleet.directed(0, "alice@ex/a").is_empty());
 }

@@ -13,7 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use router::{Actions, Config, Event, Node, Router, StoreRequest, Subscription, Time, Write};
+use router::{
+    Actions, Config, Event, Left, Node, Router, Soft, StoreRequest, Subscription, Time, Write,
+};
 use xcp::{Decoder, LinkId, PeerFrame, PeerReply, ToComponent, ToRouter};
 
 use crate::world::{Database, Rows, answer};
@@ -45,6 +47,8 @@ pub struct Client {
     pub up: bool,
     /// Who it sees.
     pub seen: BTreeSet<String>,
+    /// Who it saw go.
+    pub gone: Vec<String>,
     /// Stanzas that came back.
     pub errors: Vec<String>,
     number: u64,
@@ -57,7 +61,7 @@ pub struct Client {
     handled: usize,
     /// The first stanza of a session is the answer to binding, uncounted.
     last: String,
-    retry: u64,
+    pub retry: u64,
 }
 
 pub struct Fleet {
@@ -67,6 +71,19 @@ pub struct Fleet {
     rows: BTreeMap<String, Rows>,
     homes: Vec<usize>,
     claims: Vec<Option<BTreeMap<Box<str>, u64>>>,
+    /// Nodes one and two stand in for each other.
+    paired: bool,
+    /// Who of the two serves each one's home.
+    serves: [usize; 2],
+    epoch: u64,
+    /// Nodes that are lost.
+    down: BTreeSet<usize>,
+    /// What each router told its real-time stores, and the copy that the other
+    /// node of the pair has of it.
+    stores: [Sessions; 2],
+    copies: [Sessions; 2],
+    /// Sessions that are about to be taken over: when, where, of which homes.
+    adoptions: VecDeque<(u64, usize, Vec<Box<str>>)>,
     pipes: BTreeMap<LinkId, Pipe>,
     last_link: LinkId,
     cuts: BTreeSet<(usize, usize)>,
@@ -83,6 +100,35 @@ pub struct Fleet {
     pub got: BTreeMap<(usize, usize), Vec<u32>>,
 }
 
+/// Sessions by their full addresses.
+type Sessions = BTreeMap<Box<str>, Left>;
+
+fn note(rows: &mut Sessions, news: Soft) {
+    let new = |jid: &str| Left {
+        jid: jid.into(),
+        peer: "192.0.2.100:1".into(),
+        since: 0,
+        presence: None,
+        directed: Vec::new(),
+    };
+    match news {
+        Soft::Session { jid, .. } => {
+            rows.entry(jid.clone()).or_insert_with(|| new(&jid));
+        }
+        Soft::SessionEnded { jid } => drop(rows.remove(&jid)),
+        Soft::Presence {
+            jid,
+            stanza,
+            directed,
+        } => {
+            if let Some(row) = rows.get_mut(&jid) {
+                (row.presence, row.directed) = (stanza, directed);
+            }
+        }
+        Soft::Route { .. } => {}
+    }
+}
+
 fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
@@ -93,12 +139,28 @@ fn new_router(seed: u64, now: Time) -> Router {
         count += 1;
         count
     });
-    Router::new("ex", Config::default(), random, now)
+    let config = Config {
+        cover_seconds: 20,
+        ..Config::default()
+    };
+    Router::new("ex", config, random, now)
 }
 
 impl Fleet {
     /// Everybody is at home, online, and sees everybody else.
     pub fn new() -> Self {
+        Self::made(false)
+    }
+
+    /// The same; nodes one and two stand in for each other.
+    pub fn paired() -> Self {
+        let mut fleet = Self::made(true);
+        fleet.claim(0, &[("one", 1)]);
+        fleet.claim(1, &[("two", 2)]);
+        fleet
+    }
+
+    fn made(paired: bool) -> Self {
         let now = Time {
             monotonic: 1_000_000,
             unix: 1_700_000_000_000,
@@ -124,6 +186,7 @@ impl Fleet {
             node: *home,
             up: false,
             seen: BTreeSet::new(),
+            gone: Vec::new(),
             errors: Vec::new(),
             number: 0,
             id: None,
@@ -143,6 +206,13 @@ impl Fleet {
             clients: clients.collect(),
             homes,
             claims: vec![None; NODES],
+            paired,
+            serves: [0, 1],
+            epoch: 2,
+            down: BTreeSet::new(),
+            stores: Default::default(),
+            copies: Default::default(),
+            adoptions: VecDeque::new(),
             pipes: BTreeMap::new(),
             last_link: 1 << 31,
             cuts: BTreeSet::new(),
@@ -174,6 +244,7 @@ impl Fleet {
             number: number as u64 + 1,
             address: format!("192.0.2.{}", number + 1).into(),
             publisher: number == 0,
+            stand_in: (self.paired && number < 2).then(|| NAMES[1 - number].into()),
         });
         let event = Event::Nodes {
             own: NAMES[node].into(),
@@ -181,7 +252,9 @@ impl Fleet {
         };
         self.event(node, event);
         if let Some(claims) = self.claims[node].clone() {
+            let homes = claims.keys().cloned().collect();
             self.event(node, Event::Serving(claims));
+            self.adopt_later(node, homes);
         }
         let users = self.homes.iter().zip(USERS);
         let users = users
@@ -200,6 +273,9 @@ impl Fleet {
     /// Something happens to a router. What clients do because of it happens
     /// after it.
     fn event(&mut self, node: usize, event: Event) {
+        if self.down.contains(&node) {
+            return;
+        }
         self.pending.push_back((node, event));
         if std::mem::replace(&mut self.busy, true) {
             return;
@@ -216,6 +292,11 @@ impl Fleet {
         loop {
             let actions = std::mem::take(&mut self.actions[node]);
             assert_eq!(actions.broken, []);
+            for news in actions.soft {
+                if let Some(rows) = self.stores.get_mut(node) {
+                    note(rows, news);
+                }
+            }
             let mut idle = actions.store.is_empty();
             for (link, bytes) in actions.links {
                 if link == COMPONENT {
@@ -311,7 +392,8 @@ impl Fleet {
                     .pipes
                     .values()
                     .any(|pipe| pipe.from == from && pipe.to == to && pipe.half != Some(to));
-                if there || self.is_cut(from, to) {
+                let lost = self.down.contains(&from) || self.down.contains(&to);
+                if there || lost || self.is_cut(from, to) {
                     continue;
                 }
                 self.last_link += 1;
@@ -383,11 +465,14 @@ impl Fleet {
                 .filter(|pipe| !self.is_cut(pipe.from, pipe.to))
                 .flat_map(|pipe| pipe.forth.front().into_iter().chain(pipe.back.front()))
                 .map(|(due, _)| *due);
-            let timers = self.routers.iter().filter_map(Router::next_deadline);
+            let there = (0..NODES).filter(|node| !self.down.contains(node));
+            let timers = there.filter_map(|node| self.routers[node].next_deadline());
             let feed = self.feed.iter().map(|(due, _)| *due);
+            let adoptions = self.adoptions.iter().map(|(due, ..)| *due);
             let next = arrivals
                 .chain(timers)
                 .chain(feed)
+                .chain(adoptions)
                 .chain([self.connect_at, end])
                 .min()
                 .unwrap();
@@ -395,7 +480,15 @@ impl Fleet {
             self.now.monotonic += step;
             self.now.unix += i64::try_from(step).unwrap();
             self.arrive();
+            self.replicate();
             let now = self.now.monotonic;
+            while self.adoptions.front().is_some_and(|(due, ..)| *due <= now)
+                && let Some((_, node, homes)) = self.adoptions.pop_front()
+            {
+                let sessions = std::mem::take(&mut self.copies[node]).into_values();
+                let sessions = sessions.collect();
+                self.event(node, Event::Adopted { homes, sessions });
+            }
             let due: Vec<Event> = self
                 .feed
                 .iter()
@@ -462,6 +555,10 @@ impl Fleet {
         self.actions[node] = Actions::default();
         let seed = self.now.monotonic + node as u64;
         self.routers[node] = new_router(seed, self.now);
+        self.adoptions.retain(|(_, at, _)| *at != node);
+        if let Some(rows) = self.stores.get_mut(node) {
+            rows.clear();
+        }
         let lost: Vec<LinkId> = self
             .pipes
             .iter()
@@ -498,8 +595,90 @@ impl Fleet {
             .iter()
             .map(|(home, epoch)| ((*home).into(), *epoch))
             .collect();
-        self.claims[node] = Some(homes.clone());
+        let before = self.claims[node].replace(homes.clone()).unwrap_or_default();
+        let mut gained: Vec<Box<str>> = homes.keys().cloned().collect();
+        gained.retain(|home| !before.contains_key(home));
         self.event(node, Event::Serving(homes));
+        if !gained.is_empty() {
+            self.adopt_later(node, gained);
+        }
+    }
+
+    /// A node reads what the other one of the pair left.
+    fn adopt_later(&mut self, node: usize, homes: Vec<Box<str>>) {
+        if self.paired && node < 2 {
+            let due = self.now.monotonic + 30;
+            self.adoptions.push_back((due, node, homes));
+        }
+    }
+
+    /// The real-time stores of the pair copy each other's rows.
+    fn replicate(&mut self) {
+        if !self.is_cut(0, 1) && self.down.is_empty() {
+            for node in 0..2 {
+                self.copies[node] = self.stores[1 - node].clone();
+            }
+        }
+    }
+
+    /// Who got directed presence of a session, as a node told its stores.
+    pub fn directed(&self, node: usize, jid: &str) -> Vec<String> {
+        let row = self.stores[node].get(jid);
+        row.map(|row| row.directed.iter().map(ToString::to_string).collect())
+            .unwrap_or_default()
+    }
+
+    /// What a node of the pair is to serve now.
+    fn claim_all(&mut self, node: usize) {
+        self.epoch += 1;
+        let all = (0..2).filter(|home| self.serves[*home] == node);
+        let all: Vec<(&str, u64)> = all.map(|home| (NAMES[home], self.epoch)).collect();
+        self.claim(node, &all);
+    }
+
+    /// The users of a node of the pair go to another; nobody serves them for
+    /// some time.
+    pub fn hand_over(&mut self, home: usize, to: usize, gap: u64) {
+        let from = self.serves[home];
+        if from == to || self.down.contains(&to) || self.down.contains(&from) {
+            return;
+        }
+        self.serves[home] = to;
+        self.claim_all(from);
+        self.wait(gap);
+        self.claim_all(to);
+    }
+
+    /// A node of the pair is lost, and taken over some time later.
+    pub fn lose(&mut self, node: usize, after: u64) {
+        if !self.down.is_empty() {
+            return;
+        }
+        self.replicate();
+        self.stores[node].clear();
+        self.crash(node);
+        self.down.insert(node);
+        let links: Vec<LinkId> = self.pipes.keys().copied().collect();
+        for link in links {
+            let pipe = &self.pipes[&link];
+            if pipe.from == node || pipe.to == node {
+                self.close(node, link);
+            }
+        }
+        for client in &mut self.clients {
+            client.up &= client.node != node;
+        }
+        self.wait(after);
+        self.serves = [1 - node; 2];
+        self.claim_all(1 - node);
+    }
+
+    /// A node that was lost is back, and serves nobody yet.
+    pub fn revive(&mut self, node: usize) {
+        if self.down.remove(&node) {
+            self.claims[node] = Some(BTreeMap::new());
+            self.crash(node);
+        }
     }
 
     // Clients.
@@ -518,6 +697,10 @@ impl Fleet {
         let node = match redirected(&self.clients[user].last) {
             Some(node) => node,
             None => self.homes[user],
+        };
+        let node = match self.down.contains(&node) {
+            true => 1 - node,
+            false => node,
         };
         self.clients[user].last.clear();
         self.authenticate(user, node);
@@ -697,6 +880,7 @@ impl Fleet {
                 }
                 Some("unavailable") => {
                     client.seen.remove(name);
+                    client.gone.push(name.into());
                 }
                 Some(other) => panic!("{other}"),
             }
@@ -706,6 +890,14 @@ impl Fleet {
     /// All is well again, and stays so for a while.
     pub fn end(&mut self) {
         self.cuts.clear();
+        for node in 0..2 {
+            self.revive(node);
+        }
+        self.wait(1000);
+        if self.paired {
+            self.hand_over(0, 0, 10);
+            self.hand_over(1, 1, 10);
+        }
         for _ in 0..3 {
             self.wait(15_000);
             for user in 0..USERS.len() {
