@@ -27,4 +27,7 @@ pub use error::Error;
 pub use memory::MemoryBackend;
 pub use record::{Change, Event, Row};
 pub use sled_backend::SledBackend;
-pub use store::{CheckReport, Entry, HistoryLimits, Position, Store, TableDigest};
+pub use store::{
+    CheckReport, Contents, Difference, Entry, HistoryLimits, Position, Store, TableContents,
+    TableDigest, TableRows, difference,
+};

@@ -8,6 +8,10 @@ use prost::Message;
 use crate::record::{self, Change, Event, Row};
 use crate::{Action, Backend, Batch, Command, Digest, Error, Operation, Outcome, Rejection, key};
 
+mod contents;
+
+pub use contents::{Contents, Difference, TableContents, TableRows, difference};
+
 /// Place in the replication log up to which a store has applied it.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct Position {
