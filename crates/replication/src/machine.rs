@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
@@ -10,6 +10,7 @@ use openraft::{EntryPayload, OptionalSend, Snapshot};
 use store::{Backend, HistoryLimits, Position, SledBackend, Store, TableDigest};
 use tokio::sync::watch;
 
+use crate::place::Places;
 use crate::snapshot::{
     Known, SnapshotError, SnapshotFile, Snapshots, read_file, read_position, verify,
 };
@@ -33,6 +34,12 @@ pub struct Replica {
     revision: watch::Sender<u64>,
     building: AtomicBool,
     digests: Mutex<VecDeque<Digests>>,
+    pub(crate) places: Places,
+    /// Whether the rows are those of some moment of the cluster.
+    complete: AtomicBool,
+    /// What the leader had committed when a replica that began empty first
+    /// heard of it; 0 until then.
+    goal: AtomicU64,
 }
 
 /// Digests of the tables at one place of the log.
@@ -47,6 +54,7 @@ pub struct Digests {
 impl Replica {
     pub(crate) fn new(folder: &Path, cache: u64, limits: HistoryLimits, store: Store) -> Self {
         let revision = watch::Sender::new(store.revision());
+        let complete = !store.applied().log_id.is_empty();
         Self {
             folder: folder.into(),
             cache,
@@ -55,6 +63,38 @@ impl Replica {
             revision,
             building: AtomicBool::new(false),
             digests: Mutex::default(),
+            places: Places::default(),
+            complete: AtomicBool::new(complete),
+            goal: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the rows can be read: a replica that began empty has come as far
+    /// as the cluster was when it first heard of it.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    /// A node that founds a log has everything there is.
+    pub(crate) fn set_complete(&self) {
+        self.complete.store(true, Ordering::Relaxed);
+    }
+
+    /// The leader has committed up to `index`.
+    pub(crate) fn heard_of(&self, index: u64) {
+        if !self.is_complete() {
+            let none_yet = self.goal.load(Ordering::Relaxed) == 0;
+            if none_yet {
+                self.goal.store(index, Ordering::Relaxed);
+            }
+            self.reached(self.store().applied().index);
+        }
+    }
+
+    fn reached(&self, index: u64) {
+        let goal = self.goal.load(Ordering::Relaxed);
+        if goal > 0 && index >= goal {
+            self.set_complete();
         }
     }
 
@@ -72,6 +112,17 @@ impl Replica {
         if digests.len() > PLACES {
             digests.pop_front();
         }
+    }
+
+    /// The tables were changed past the log: what was remembered of them and
+    /// told of them is void.
+    pub(crate) fn changed_past_the_log(&self, store: &Store) {
+        self.digests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.remember_digests(store);
+        self.revision.send_replace(store.revision());
     }
 
     /// The rows as they are.
@@ -117,6 +168,8 @@ impl Replica {
         let revision = store.revision();
         self.remember_digests(&store);
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
+        self.places.passed();
+        self.set_complete();
         self.revision.send_replace(revision);
         Ok(())
     }
@@ -236,6 +289,7 @@ impl RaftStateMachine<Config> for Machine {
         I::IntoIter: OptionalSend,
     {
         let mut responses = Vec::new();
+        let _turn = self.replica.places.turn().await;
         for entry in entries {
             let id = entry.log_id;
             let response = self
@@ -243,6 +297,8 @@ impl RaftStateMachine<Config> for Machine {
                 .map_err(|error| StorageError::from(StorageIOError::apply(id, &error)))?;
             responses.push(response);
             self.replica.remember_digests(&self.replica.store());
+            self.replica.reached(id.index);
+            self.replica.arrived();
         }
         let revision = self.replica.store().revision();
         self.replica
@@ -266,6 +322,7 @@ impl RaftStateMachine<Config> for Machine {
     ) -> Result<(), StorageError> {
         let machine = self.clone();
         let wanted = meta.clone();
+        let _turn = self.replica.places.turn().await;
         let done = aside(&self.replica, move || {
             let name = machine.snapshots.adopt(&snapshot)?;
             let found = verify(machine.snapshots.file(&name).disk(), &name)?;

@@ -8,7 +8,7 @@ use openraft::{BasicNode, ChangeMembers};
 use crate::node::NodeMember;
 
 /// The next change that brings the members nearer to what is wanted: the
-/// learners by number and address, and this node's own address. None when all
+/// learners by name and address, and this node's own address. None when all
 /// is as it should be. Voters are never removed.
 pub(crate) fn next_change(
     members: &[NodeMember],

@@ -19,7 +19,8 @@ use crate::disk::{Disk, Folder};
 use crate::log::Log;
 use crate::machine::{Machine, Replica};
 use crate::membership::next_change;
-use crate::recovery::{OpenError, Recovery, mark_closed, open};
+use crate::pause::Pause;
+use crate::recovery::{OpenError, RESET, Recovery, mark_closed, open};
 use crate::responder::Responder;
 use crate::snapshot::Snapshots;
 use crate::types::{Config, Raft};
@@ -34,7 +35,8 @@ const FULL_BATCH: usize = 4 << 20;
 /// How a node is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Number of this node in the cluster.
+    /// Number of this node in the cluster: what the log calls it follows from
+    /// that and from what is in the folder (see [`crate::number`]).
     pub node: u64,
     /// The folder of everything.
     pub folder: PathBuf,
@@ -90,7 +92,7 @@ pub enum CommitError {
 /// Where a node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Its number.
+    /// What the log calls it.
     pub node: u64,
     /// `leader`, `follower`, `learner`, `candidate` or `shutdown`.
     pub role: String,
@@ -106,10 +108,12 @@ pub struct Facts {
     pub purged: u64,
     /// Whether a snapshot is being written or taken over.
     pub building: bool,
-    /// The node that leads, as far as this one knows.
+    /// The node that leads, as far as this one knows, by its name in the log.
     pub leader: Option<u64>,
     /// The members of the cluster.
     pub members: Vec<NodeMember>,
+    /// Why replication of this node is stopped; none while it is not.
+    pub stopped: Option<String>,
     /// What stopped the node; empty while it runs.
     pub fault: String,
 }
@@ -117,7 +121,7 @@ pub struct Facts {
 /// A member of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeMember {
-    /// Its number.
+    /// What the log calls it.
     pub node: u64,
     /// Its address.
     pub address: String,
@@ -152,8 +156,11 @@ struct Counters {
 
 /// A running node.
 pub struct Node {
+    /// What the log calls this node.
+    name: u64,
     raft: Raft,
     log: Log,
+    pause: Pause,
     replica: Arc<Replica>,
     snapshots: Snapshots,
     recovery: Recovery,
@@ -167,7 +174,7 @@ pub struct Node {
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node")
-            .field("node", &self.options.node)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
@@ -197,21 +204,19 @@ impl Node {
             .validate()
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         let replica = Arc::new(opened.replica);
+        if options.found {
+            replica.set_complete();
+        }
         let machine = Machine::new(replica.clone(), opened.snapshots.clone());
         let log = opened.log;
         let (_, last) = log.ends();
         let fatal = |error: openraft::error::Fatal<u64>| OpenError::Raft(error.to_string());
-        let raft = Raft::new(
-            options.node,
-            Arc::new(config),
-            network,
-            log.clone(),
-            machine,
-        )
-        .await
-        .map_err(fatal)?;
+        let name = opened.name;
+        let raft = Raft::new(name, Arc::new(config), network, log.clone(), machine)
+            .await
+            .map_err(fatal)?;
         if options.found && last.is_none() && !raft.is_initialized().await.map_err(fatal)? {
-            let alone = BTreeMap::from([(options.node, BasicNode::new(&options.address))]);
+            let alone = BTreeMap::from([(name, BasicNode::new(&options.address))]);
             raft.initialize(alone)
                 .await
                 .map_err(|error| OpenError::Raft(error.to_string()))?;
@@ -237,6 +242,8 @@ impl Node {
             tokio::spawn(drop_log(raft.clone(), opened.snapshots.clone())),
         ];
         let node = Self {
+            name,
+            pause: Pause::load(&options.folder),
             raft,
             log,
             replica,
@@ -256,7 +263,7 @@ impl Node {
     /// only then do reads see every acknowledged write.
     async fn catch_up(&self) -> Result<(), OpenError> {
         let failed = |error: String| OpenError::Raft(error);
-        let this = self.options.node;
+        let this = self.name;
         let alone = self
             .raft
             .with_raft_state(move |state| {
@@ -299,6 +306,11 @@ impl Node {
         Ok(())
     }
 
+    /// What the log calls this node (see [`crate::number`]).
+    pub fn name(&self) -> u64 {
+        self.name
+    }
+
     /// What was found and done when the node was opened.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
@@ -316,7 +328,41 @@ impl Node {
 
     /// The service that other nodes talk to.
     pub fn responder(&self) -> Responder {
-        Responder::new(self.raft.clone())
+        Responder::new(self.raft.clone(), self.replica.clone(), self.pause.clone())
+    }
+
+    /// Stops replication of this node, which must not lead, until
+    /// [`Node::follow`] or a reset: what others send is refused, also after a
+    /// restart. Reads go on with what is there.
+    pub fn stop_following(&self, reason: &str) -> std::io::Result<()> {
+        self.pause.stop(reason)
+    }
+
+    /// Starts replication again; answers whether it was stopped.
+    pub fn follow(&self) -> std::io::Result<bool> {
+        self.pause.end()
+    }
+
+    /// Has the node begin anew at its next opening, with nothing and under a
+    /// new name in the log.
+    pub fn order_reset(&self, reason: &str) -> std::io::Result<()> {
+        std::fs::write(self.options.folder.join(RESET), reason)?;
+        self.pause.end().map(drop)
+    }
+
+    /// Writes the replica out and a snapshot of it, after it was changed past
+    /// the log: what is rebuilt later is rebuilt from this.
+    pub async fn keep_replica(&self) -> Result<(), CommitError> {
+        let (store, snapshots) = (self.replica.store(), self.snapshots.clone());
+        let stopped = |error: String| CommitError::Stopped(error);
+        let kept = tokio::task::spawn_blocking(move || -> Result<(), String> {
+            store.flush().map_err(|error| error.to_string())?;
+            let written = snapshots.write(&store);
+            written.map(drop).map_err(|error| error.to_string())
+        });
+        kept.await
+            .map_err(|error| stopped(error.to_string()))?
+            .map_err(stopped)
     }
 
     /// How writes are acknowledged now.
@@ -325,14 +371,14 @@ impl Node {
     }
 
     /// Makes the members of the cluster what they should be: this node, and
-    /// the learners by number and address. Answers how many changes that took;
+    /// the learners by name in the log and address. Answers how many changes that took;
     /// a node that does not lead changes nothing.
     pub async fn set_learners(&self, learners: &BTreeMap<u64, String>) -> Result<u32, CommitError> {
         let mut changes = 0;
-        let own = (self.options.node, self.options.address.as_str());
+        let own = (self.name, self.options.address.as_str());
         loop {
             let facts = self.facts();
-            if facts.leader != Some(self.options.node) {
+            if facts.leader != Some(self.name) {
                 return Ok(changes);
             }
             let Some(change) = next_change(&facts.members, own, learners) else {
@@ -388,6 +434,7 @@ impl Node {
             building: self.replica.is_building(),
             leader: metrics.current_leader,
             members: members.collect(),
+            stopped: self.pause.reason(),
             fault: metrics
                 .running_state
                 .err()

@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::name::number;
 use crate::responder::LARGEST_MESSAGE;
 use crate::rpc::{self, replication_client::ReplicationClient};
 use crate::types::{Config, LogId, Vote, encode_entry, from_json, to_json};
@@ -54,8 +55,10 @@ impl Peers {
         }
     }
 
-    /// The channel to a node; the same one as long as its address is.
+    /// The channel to a node, by its number or its name in the log; the same
+    /// one as long as its address is.
     pub fn channel(&self, node: u64, address: &str) -> Channel {
+        let node = number(node);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         match lines.get(&node) {
             Some((known, channel)) if known == address => channel.clone(),

@@ -11,12 +11,15 @@ use store::{HistoryLimits, SledBackend, Store};
 use crate::disk::Disk;
 use crate::log::{Log, LogError};
 use crate::machine::{Replica, generations, next_generation};
+use crate::name;
 use crate::node::Options;
 use crate::snapshot::{Snapshots, read_position};
 use crate::types::{Entry, LogId, Vote};
 
 const LOG: &str = "log.redb";
 const CLOSED: &str = "closed";
+/// Orders that the node begin anew; holds the reason.
+pub(crate) const RESET: &str = "reset";
 /// How often a start may end while the replica is being opened before the
 /// replica is held to be the cause. It is rebuilt without loss.
 const PATIENCE: u32 = 2;
@@ -104,6 +107,8 @@ pub enum OpenError {
 
 /// What was opened.
 pub(crate) struct Opened {
+    /// What the log calls this node.
+    pub(crate) name: u64,
     pub(crate) log: Log,
     pub(crate) replica: Replica,
     pub(crate) snapshots: Snapshots,
@@ -124,6 +129,21 @@ enum Found {
 /// another begins empty when nothing is left to rebuild from; so does one
 /// that was reset, and has another number in the log than its files.
 pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
+    let order = options.folder.join(RESET);
+    let Ok(reason) = fs::read_to_string(&order) else {
+        return open_what_is_there(options);
+    };
+    let names = set_aside(&options.folder)?;
+    let mut opened = open_what_is_there(options)?;
+    let problem = format!("a reset was ordered: {reason}");
+    let action = "everything was set aside and comes from the publisher again";
+    opened.recovery.add(&names, problem, action, false);
+    // A start that is cut off before this begins anew once more.
+    fs::remove_file(&order)?;
+    Ok(opened)
+}
+
+fn open_what_is_there(options: &Options) -> Result<Opened, OpenError> {
     match open_there(options) {
         Err(OpenError::Hopeless(problem, _)) if !options.found => {
             let names = set_aside(&options.folder)?;
@@ -164,18 +184,21 @@ fn set_aside(folder: &Path) -> std::io::Result<String> {
 }
 
 fn open_there(options: &Options) -> Result<Opened, OpenError> {
+    let founder = name::founder(options.node)?;
     let mut opening = Opening {
         folder: options.folder.clone(),
         disk: options.disk.clone(),
         cache: options.cache,
         limits: options.history,
+        number: options.node,
         founder: options.found,
         stamp: stamp(),
         recovery: Recovery::default(),
     };
     let log = opening.log()?;
     if let Found::Sound(log) = &log
-        && let Some(other) = log.owner()?.filter(|owner| *owner != options.node)
+        && let Some(other) = log.owner()?.map(name::number)
+        && other != options.node
     {
         return Err(OpenError::Foreign(other));
     }
@@ -224,12 +247,19 @@ fn open_there(options: &Options) -> Result<Opened, OpenError> {
         }
     };
     // Last: until then a new log counts as one that nothing was written to.
-    if log.owner()?.is_none() {
-        log.claim(options.node)?;
+    let name = match log.owner()? {
+        Some(owner) => owner,
+        // A log of a time before names were noted.
+        None if options.found || !log.is_new()? => founder,
+        None => name::new(options.node)?,
+    };
+    if log.owner()? != Some(name) {
+        log.claim(name)?;
     }
     let replica = Replica::new(&opening.folder, opening.cache, opening.limits, store);
     opening.clean_up()?;
     Ok(Opened {
+        name,
         log,
         replica,
         snapshots,
@@ -280,6 +310,8 @@ struct Opening {
     disk: Arc<dyn Disk>,
     cache: u64,
     limits: HistoryLimits,
+    /// The node's number.
+    number: u64,
     /// Whether what is lost here is lost: others have it from this node.
     founder: bool,
     stamp: String,
@@ -544,6 +576,11 @@ impl Opening {
         self.disk.rename(LOG, &aside)?;
         let (log, _) = Log::open(self.disk.log(LOG)?)?;
         let saved_to = saved.last().map(|entry| entry.log_id.index);
+        if !self.founder {
+            // The publisher has it on record that this node has what the new
+            // log lacks.
+            log.claim(name::new(self.number)?)?;
+        }
         log.found(base, vote, saved)?;
         let upto = saved_to.or(base.map(|id| id.index)).unwrap_or_default();
         // What the old log held behind that is not known any more.

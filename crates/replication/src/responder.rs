@@ -1,15 +1,19 @@
 //! What other nodes ask of this node's log.
 
 use std::io;
+use std::sync::Arc;
 
 use openraft::Snapshot;
-use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use peer::Remote;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::machine::Replica;
+use crate::name::number;
+use crate::pause::Pause;
 use crate::rpc::{self, replication_server::Replication};
 use crate::types::{Damaged, LogId, Raft, SnapshotMeta, Vote, decode_entry, from_json, to_json};
 
@@ -21,6 +25,8 @@ pub const LARGEST_MESSAGE: usize = 64 << 20;
 #[derive(Clone)]
 pub struct Responder {
     raft: Raft,
+    replica: Arc<Replica>,
+    pause: Pause,
 }
 
 impl std::fmt::Debug for Responder {
@@ -30,8 +36,22 @@ impl std::fmt::Debug for Responder {
 }
 
 impl Responder {
-    pub(crate) fn new(raft: Raft) -> Self {
-        Self { raft }
+    pub(crate) fn new(raft: Raft, replica: Arc<Replica>, pause: Pause) -> Self {
+        Self {
+            raft,
+            replica,
+            pause,
+        }
+    }
+
+    /// Refuses everything while replication is stopped here.
+    fn goes_on(&self) -> Result<(), Status> {
+        match self.pause.reason() {
+            None => Ok(()),
+            Some(reason) => Err(Status::unavailable(format!(
+                "replication of this node was stopped: {reason}"
+            ))),
+        }
     }
 }
 
@@ -72,7 +92,7 @@ fn remote<T>(request: &Request<T>) -> Result<Remote, Status> {
 }
 
 fn check(remote: Remote, vote: &Vote) -> Result<(), Status> {
-    if vote.leader_id().voted_for() == Some(remote.replica) {
+    if vote.leader_id().voted_for().map(number) == Some(remote.replica) {
         return Ok(());
     }
     Err(Status::permission_denied(format!(
@@ -86,6 +106,7 @@ impl Replication for Responder {
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Reply {
         let vote: Vote = read(&request.get_ref().vote)?;
         speaks_for_itself(&request, |_| vote)?;
+        self.goes_on()?;
         let message = request.into_inner();
         let entries = message
             .entries
@@ -98,12 +119,18 @@ impl Replication for Responder {
             leader_commit: read_place(&message.committed)?,
             entries,
         };
-        answer(&self.raft.append_entries(request).await)
+        let committed = request.leader_commit.map_or(0, |id| id.index);
+        let answered = self.raft.append_entries(request).await;
+        if matches!(answered, Ok(AppendEntriesResponse::Success)) {
+            self.replica.heard_of(committed);
+        }
+        answer(&answered)
     }
 
     async fn vote(&self, request: Request<rpc::VoteRequest>) -> Reply {
         let asked: VoteRequest<u64> = read(&request.get_ref().request)?;
         speaks_for_itself(&request, |_| asked.vote)?;
+        self.goes_on()?;
         answer(&self.raft.vote(asked).await)
     }
 
@@ -114,6 +141,7 @@ impl Replication for Responder {
         let head = head.ok_or_else(|| Status::invalid_argument("the snapshot has no beginning"))?;
         let vote: Vote = read(&head.vote)?;
         check(remote, &vote)?;
+        self.goes_on()?;
         let meta: SnapshotMeta = read(&head.meta)?;
         let stopped = |error: &dyn std::fmt::Display| Status::unavailable(error.to_string());
         let file = self.raft.begin_receiving_snapshot().await;

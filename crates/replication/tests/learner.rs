@@ -14,7 +14,7 @@ use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::AppendEntriesRequest;
 use peer::testing::Wire;
 use replication::{
-    Acknowledgement, CommitError, LARGEST_MESSAGE, Node, Options, Peers, ReplicationServer,
+    Acknowledgement, CommitError, LARGEST_MESSAGE, Node, Options, Peers, ReplicationServer, number,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -89,8 +89,9 @@ fn address(number: u64) -> String {
     format!("n{number}")
 }
 
-fn learners(numbers: &[u64]) -> BTreeMap<u64, String> {
-    numbers.iter().map(|one| (*one, address(*one))).collect()
+fn learners(nodes: &[&Running]) -> BTreeMap<u64, String> {
+    let names = nodes.iter().map(|one| one.node.name());
+    names.map(|name| (name, address(number(name)))).collect()
 }
 
 async fn put(node: &Node, key: &str) -> u64 {
@@ -141,11 +142,19 @@ async fn a_learner_takes_a_snapshot_over_and_follows() {
     assert!(publisher.node.facts().purged > 0);
     let learner = cluster.start(2).await;
     assert_eq!(
-        publisher.node.set_learners(&learners(&[2])).await.unwrap(),
+        publisher
+            .node
+            .set_learners(&learners(&[&learner]))
+            .await
+            .unwrap(),
         1
     );
     assert_eq!(
-        publisher.node.set_learners(&learners(&[2])).await.unwrap(),
+        publisher
+            .node
+            .set_learners(&learners(&[&learner]))
+            .await
+            .unwrap(),
         0
     );
     put(&publisher.node, "late").await;
@@ -156,7 +165,7 @@ async fn a_learner_takes_a_snapshot_over_and_follows() {
     let members: Vec<_> = facts
         .members
         .iter()
-        .map(|one| (one.node, one.voter, one.address.as_str()))
+        .map(|one| (number(one.node), one.voter, one.address.as_str()))
         .collect();
     assert_eq!(members, [(1, true, "n1"), (2, false, "n2")]);
     let refused = learner.node.commit(support::put("no", 1, 1)).await;
@@ -179,7 +188,11 @@ async fn one_that_was_away_catches_up_by_itself() {
     cluster.grace = Duration::ZERO;
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
     fill(&publisher.node, "first", 5).await;
     follow(&learner.node, &publisher.node).await;
     cluster.stop(2, learner).await;
@@ -207,7 +220,11 @@ async fn a_write_is_answered_when_a_learner_has_it() {
     let publisher = cluster.start(1).await;
     assert_eq!(publisher.node.acknowledgement(), Acknowledgement::Alone);
     let learner = cluster.start(2).await;
-    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
     put(&publisher.node, "first").await;
     wait_for(&publisher.node, Acknowledgement::Replicated).await;
     for number in 0..20 {
@@ -231,7 +248,11 @@ async fn learners_that_hang_or_stop_hold_nobody_up() {
     cluster.grace = Duration::from_millis(300);
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
     put(&publisher.node, "first").await;
     wait_for(&publisher.node, Acknowledgement::Replicated).await;
     // Its connections stay, and it says nothing.
@@ -264,7 +285,11 @@ async fn a_learner_whose_replica_is_lost_rebuilds_it() {
     let mut cluster = Cluster::new();
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
     fill(&publisher.node, "some", 30).await;
     follow(&learner.node, &publisher.node).await;
     cluster.stop(2, learner).await;
@@ -280,11 +305,177 @@ async fn a_learner_whose_replica_is_lost_rebuilds_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_whose_log_is_lost_comes_back_under_a_new_name() {
+    for gone in [&["log.redb"][..], &["log.redb", "replica-000001"]] {
+        let mut cluster = Cluster::new();
+        let publisher = cluster.start(1).await;
+        let learner = cluster.start(2).await;
+        let members = learners(&[&learner]);
+        publisher.node.set_learners(&members).await.unwrap();
+        fill(&publisher.node, "some", 30).await;
+        follow(&learner.node, &publisher.node).await;
+        let name = learner.node.name();
+        cluster.stop(2, learner).await;
+        for gone in gone {
+            let path = cluster.folder(2).join(gone);
+            let removed = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(path));
+            removed.unwrap();
+        }
+        let learner = cluster.start(2).await;
+        assert!(!learner.node.recovery().loss(), "the publisher has it all");
+        assert_ne!(learner.node.name(), name);
+        assert_eq!(number(learner.node.name()), 2);
+        // Its old name goes, and the new one comes.
+        let changes = publisher.node.set_learners(&learners(&[&learner])).await;
+        assert_eq!(changes.unwrap(), 2);
+        put(&publisher.node, "after").await;
+        follow(&learner.node, &publisher.node).await;
+        expect_equal(&learner.node, &publisher.node);
+        // It keeps its name from then on.
+        let name = learner.node.name();
+        cluster.stop(2, learner).await;
+        let learner = cluster.start(2).await;
+        assert_eq!(learner.node.name(), name);
+        cluster.stop(2, learner).await;
+        cluster.stop(1, publisher).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_reset_begins_anew_and_can_be_read_when_it_has_caught_up() {
+    let mut cluster = Cluster::new();
+    let publisher = cluster.start(1).await;
+    let learner = cluster.start(2).await;
+    assert!(publisher.node.replica().is_complete() && !learner.node.replica().is_complete());
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
+    fill(&publisher.node, "some", 30).await;
+    follow(&learner.node, &publisher.node).await;
+    let name = learner.node.name();
+    learner.node.stop_following("before the reset").unwrap();
+    learner.node.order_reset("a test").unwrap();
+    cluster.stop(2, learner).await;
+    let learner = cluster.start(2).await;
+    let recovery = learner.node.recovery();
+    assert!(
+        recovery.text().contains("a test") && !recovery.loss(),
+        "{recovery:?}"
+    );
+    assert!(learner.node.name() != name && learner.node.facts().stopped.is_none());
+    assert_eq!(learner.node.facts().applied, 0);
+    assert!(!learner.node.replica().is_complete());
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
+    put(&publisher.node, "after").await;
+    follow(&learner.node, &publisher.node).await;
+    expect_equal(&learner.node, &publisher.node);
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !learner.node.replica().is_complete() {
+        assert!(Instant::now() < limit);
+        tokio::task::yield_now().await;
+    }
+    // The next start begins where this one ended.
+    cluster.stop(2, learner).await;
+    let learner = cluster.start(2).await;
+    assert_eq!(learner.node.recovery().findings, []);
+    assert!(learner.node.replica().is_complete());
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_stopped_takes_nothing_until_it_is_started_again() {
+    let mut cluster = Cluster::new();
+    cluster.grace = Duration::ZERO;
+    let publisher = cluster.start(1).await;
+    let learner = cluster.start(2).await;
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
+    put(&publisher.node, "before").await;
+    follow(&learner.node, &publisher.node).await;
+    learner.node.stop_following("a test").unwrap();
+    let index = learner.node.facts().last_log;
+    fill(&publisher.node, "while", 10).await;
+    // A restart changes nothing.
+    cluster.stop(2, learner).await;
+    let learner = cluster.start(2).await;
+    assert_eq!(learner.node.facts().stopped.as_deref(), Some("a test"));
+    fill(&publisher.node, "still", 10).await;
+    assert_eq!(learner.node.facts().last_log, index);
+    assert!(learner.node.follow().unwrap() && !learner.node.follow().unwrap());
+    put(&publisher.node, "after").await;
+    follow(&learner.node, &publisher.node).await;
+    expect_equal(&learner.node, &publisher.node);
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_mended_at_the_publisher_s_place_while_writes_go_on() {
+    let mut cluster = Cluster::new();
+    let publisher = cluster.start(1).await;
+    let learner = cluster.start(2).await;
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
+    fill(&publisher.node, "some", 30).await;
+    follow(&learner.node, &publisher.node).await;
+    // Rows that came past the log.
+    let store = learner.node.replica().store();
+    let command = store::Command {
+        transactions: vec![support::put("stray", 7, 10), support::put("some-3", 9, 10)],
+    };
+    store.apply(store.applied(), Some(&command)).unwrap();
+    let writing = async {
+        fill(&publisher.node, "meanwhile", 60).await;
+    };
+    let mending = async {
+        let hold = learner.node.replica().hold().await;
+        let here = hold.applied();
+        while publisher.node.facts().applied < here + 5 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(learner.node.replica().store().applied().index, here);
+        let contents = publisher.node.replica().store().contents(&[]).unwrap();
+        assert!(contents.index >= here);
+        hold.rewrite(contents).await.unwrap();
+        learner.node.keep_replica().await.unwrap();
+    };
+    tokio::join!(writing, mending);
+    follow(&learner.node, &publisher.node).await;
+    expect_equal(&learner.node, &publisher.node);
+    // It stays so when the replica is rebuilt.
+    drop(store);
+    learner.node.order_rebuild("a test").unwrap();
+    cluster.stop(2, learner).await;
+    let learner = cluster.start(2).await;
+    follow(&learner.node, &publisher.node).await;
+    expect_equal(&learner.node, &publisher.node);
+    cluster.stop(2, learner).await;
+    cluster.stop(1, publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_was_removed_gets_nothing_more_and_harms_nobody() {
     let mut cluster = Cluster::new();
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher.node.set_learners(&learners(&[2])).await.unwrap();
+    publisher
+        .node
+        .set_learners(&learners(&[&learner]))
+        .await
+        .unwrap();
     put(&publisher.node, "before").await;
     follow(&learner.node, &publisher.node).await;
     let index = learner.node.facts().last_log;
