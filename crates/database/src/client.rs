@@ -9,8 +9,8 @@ use tonic::transport::Channel;
 use crate::rpc::{self, database_client::DatabaseClient};
 use crate::table::from_row;
 use crate::{
-    Access, CheckReport, Digests, Error, Imported, Order, Parameters, Report, Revision, Statistics,
-    Status, Table, Transaction, Watch,
+    Access, CheckReport, Comparison, Digests, Error, Imported, Mended, Mending, Order, Parameters,
+    Report, Revision, Statistics, Status, Table, Transaction, Watch,
 };
 
 /// Largest message either way.
@@ -174,6 +174,46 @@ impl Database {
         Ok(Imported {
             revision: reply.revision,
             rows: reply.rows,
+            tables: reply.tables,
+        })
+    }
+
+    /// Compares tables of the node of that name (none: all of them) with the
+    /// publisher's; where `rows`, counts the rows that differ.
+    pub async fn compare(
+        &self,
+        node: &str,
+        tables: &[&str],
+        rows: bool,
+    ) -> Result<Comparison, Error> {
+        let request = rpc::CompareRequest {
+            node: node.into(),
+            tables: owned(tables),
+            rows,
+        };
+        let reply = self.client().compare(request).await?;
+        Ok(Comparison::from(reply.into_inner()))
+    }
+
+    /// Has the node of that name brought in order by the publisher, or
+    /// stopped; `tables` (none: all) are those that [`Mending::Repair`] looks
+    /// at, `reason` says who asked.
+    pub async fn mend(
+        &self,
+        mending: Mending,
+        node: &str,
+        tables: &[&str],
+        reason: &str,
+    ) -> Result<Mended, Error> {
+        let request = rpc::MendRequest {
+            kind: rpc::mend_request::Kind::from(mending).into(),
+            node: node.into(),
+            tables: owned(tables),
+            reason: reason.into(),
+        };
+        let reply = self.client().mend(request).await?.into_inner();
+        Ok(Mended {
+            text: reply.text,
             tables: reply.tables,
         })
     }

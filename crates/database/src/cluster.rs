@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use peer::Remote;
 use prost::Message;
-use replication::{Facts, LARGEST_MESSAGE, Peers};
+use replication::{Facts, LARGEST_MESSAGE, Peers, number};
 use store::{Outcome, Transaction};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Router;
 use tonic::{Code, Request, Response, Status};
 
 use crate::Error;
 use crate::engine::Engine;
+use crate::mend;
 use crate::neighbours::{Neighbours, differing};
 use crate::rpc;
 use crate::rpc::neighbour_client::NeighbourClient;
@@ -29,12 +31,12 @@ const CHANGE: Duration = Duration::from_secs(15);
 /// How long a change may take from the publisher to this node.
 const ARRIVAL: Duration = Duration::from_secs(10);
 /// Largest transaction in the log's form, with room for the message around it.
-const LARGEST_WORD: usize = 1 << 20;
+pub(crate) const LARGEST_WORD: usize = 1 << 20;
 
 /// The ways to other nodes, and what is known of them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    peers: Peers,
+    pub(crate) peers: Peers,
     origin: Instant,
     neighbours: Mutex<Neighbours>,
 }
@@ -60,9 +62,9 @@ impl Cluster {
     }
 }
 
-/// Number and address of the node that takes changes: the one that leads, or
-/// the one that may.
-fn leader(facts: &Facts) -> Option<(u64, String)> {
+/// Name in the log and address of the node that takes changes: the one that
+/// leads, or the one that may.
+pub(crate) fn leader(facts: &Facts) -> Option<(u64, String)> {
     let leads = |node: &&replication::NodeMember| Some(node.node) == facts.leader;
     let members = &facts.members;
     let leader = members
@@ -87,7 +89,7 @@ pub(crate) async fn forward(
                 .into(),
         ));
     };
-    let name = name_of(engine, node).unwrap_or_else(|| format!("number {node}"));
+    let name = name_of(engine, number(node));
     let mut client = NeighbourClient::new(cluster.peers.channel(node, &address))
         .max_encoding_message_size(LARGEST_MESSAGE);
     let request = rpc::ProposeRequest {
@@ -144,21 +146,21 @@ pub(crate) fn rows(engine: &Engine) -> Vec<ProcessNode> {
         .collect()
 }
 
-fn name_of(engine: &Engine, replica: u64) -> Option<String> {
-    let rows = rows(engine);
-    let row = rows
-        .into_iter()
-        .find(|row| row.replica.unsigned_abs() == replica)?;
-    Some(row.name)
+/// The host name of the node with that number.
+pub(crate) fn name_of(engine: &Engine, replica: u64) -> String {
+    let mut rows = rows(engine).into_iter();
+    let row = rows.find(|row| row.replica.unsigned_abs() == replica);
+    row.map_or_else(|| format!("number {replica}"), |row| row.name)
 }
 
 /// What this node says of itself.
-fn word(engine: &Engine) -> rpc::Word {
+pub(crate) fn word(engine: &Engine) -> rpc::Word {
     let facts = engine.node().facts();
     let report = engine.report();
     let (tables, applied, revision) = engine.store().digests();
     rpc::Word {
-        node: facts.node,
+        node: number(facts.node),
+        name: facts.node,
         version: env!("CARGO_PKG_VERSION").into(),
         role: facts.role,
         term: facts.term,
@@ -190,23 +192,36 @@ pub(crate) fn digests(
     }
 }
 
+/// The other nodes by number and address: those of the table of nodes, and
+/// members that are not there, or not any more.
+fn others(engine: &Engine, facts: &Facts) -> BTreeMap<u64, String> {
+    let members = facts.members.iter();
+    let members = members.map(|member| (number(member.node), member.address.clone()));
+    let rows = rows(engine).into_iter();
+    let rows = rows.map(|row| (row.replica.unsigned_abs(), address_of(&row.address)));
+    let mut others: BTreeMap<_, _> = members.chain(rows).collect();
+    // Number 0 is a node that was added and has not joined.
+    others.remove(&0);
+    others.remove(&number(facts.node));
+    others
+}
+
 /// Asks every other node how it is, once.
 pub(crate) async fn look_around(engine: &Arc<Engine>, cluster: &Cluster) {
     let facts = engine.node().facts();
-    let numbers: Vec<u64> = facts.members.iter().map(|member| member.node).collect();
-    cluster.neighbours().keep(&numbers);
-    let leader = leader(&facts).map(|(node, _)| node);
+    let others = others(engine, &facts);
+    cluster.neighbours().keep(others.keys());
+    let leader = leader(&facts).map(|(node, _)| number(node));
     let own = word(engine);
-    let others = facts.members.iter().filter(|one| one.node != facts.node);
-    let asked = others.map(|member| {
+    let asked = others.into_iter().map(|(node, address)| {
         let own = own.clone();
         async move {
-            let channel = cluster.peers.channel(member.node, &member.address);
+            let channel = cluster.peers.channel(node, &address);
             let mut client = NeighbourClient::new(channel).max_decoding_message_size(LARGEST_WORD);
             let begin = Instant::now();
             let answer = tokio::time::timeout(ANSWER, client.look(own)).await;
             let ping = begin.elapsed();
-            let leads = Some(member.node) == leader;
+            let leads = Some(node) == leader;
             match answer {
                 Ok(Ok(reply)) => {
                     let word = reply.into_inner();
@@ -220,14 +235,14 @@ pub(crate) async fn look_around(engine: &Arc<Engine>, cluster: &Cluster) {
                 }
                 Ok(Err(status)) => {
                     let mut neighbours = cluster.neighbours();
-                    neighbours.silent(member.node, status.message());
+                    neighbours.silent(node, status.message());
                     if leads && status.code() == Code::PermissionDenied {
                         status.message().clone_into(&mut neighbours.refused);
                     }
                 }
                 Err(_) => {
                     let text = format!("it did not answer in {} ms", ANSWER.as_millis());
-                    cluster.neighbours().silent(member.node, &text);
+                    cluster.neighbours().silent(node, &text);
                 }
             }
             None
@@ -244,7 +259,7 @@ pub(crate) async fn look_around(engine: &Arc<Engine>, cluster: &Cluster) {
 }
 
 /// This node's tables as of a place of the log, when it comes there soon.
-async fn digests_at(engine: &Engine, index: u64) -> Option<Vec<store::TableDigest>> {
+pub(crate) async fn digests_at(engine: &Engine, index: u64) -> Option<Vec<store::TableDigest>> {
     let replica = engine.node().replica();
     let wait = engine.node().raft().wait(Some(ANSWER));
     // What does not come soon is compared the next time.
@@ -262,13 +277,26 @@ async fn digests_at(engine: &Engine, index: u64) -> Option<Vec<store::TableDiges
 /// Makes the log's members those of the table of nodes. Does nothing on a
 /// node that does not lead.
 pub(crate) async fn settle_members(engine: &Engine) {
-    let own = engine.node().facts().node;
+    let facts = engine.node().facts();
+    let Some(cluster) = engine.cluster() else {
+        return;
+    };
+    if facts.leader != Some(facts.node) {
+        return;
+    }
     let mut learners = BTreeMap::new();
     for row in rows(engine) {
-        let number = row.replica.unsigned_abs();
-        // Number 0 is a node that was added and has not joined.
-        if number != 0 && number != own && row.role == "subscriber" {
-            learners.insert(number, address_of(&row.address));
+        let node = row.replica.unsigned_abs();
+        if node == 0 || node == number(facts.node) {
+            continue;
+        }
+        // A node says itself what it is called in the log. Until it has, it
+        // stays what it was; a new one is not known yet.
+        let told = cluster.neighbours().name(node);
+        let mut members = facts.members.iter().map(|member| member.node);
+        let known = members.find(|name| number(*name) == node);
+        if let Some(name) = told.or(known) {
+            learners.insert(name, address_of(&row.address));
         }
     }
     if let Err(error) = engine.node().set_learners(&learners).await {
@@ -313,8 +341,10 @@ impl Door {
             .0
             .upgrade()
             .ok_or_else(|| Status::unavailable("the database stops"))?;
-        let members = engine.node().facts().members;
-        if members.iter().any(|member| member.node == remote.replica) {
+        let facts = engine.node().facts();
+        // A node that knows of nobody yet is asked by those who know of it.
+        let blank = facts.members.is_empty() && !engine.node().replica().is_complete();
+        if blank || others(&engine, &facts).contains_key(&remote.replica) {
             return Ok((engine, remote.replica));
         }
         Err(Status::permission_denied(format!(
@@ -346,6 +376,35 @@ impl Neighbour for Door {
                 ..rpc::ProposeReply::default()
             },
         }))
+    }
+
+    type RowsStream = ReceiverStream<Result<rpc::RowsPart, Status>>;
+
+    async fn rows(
+        &self,
+        request: Request<rpc::RowsRequest>,
+    ) -> Result<Response<Self::RowsStream>, Status> {
+        let (engine, _) = self.enter(&request)?;
+        let parts = mend::rows(&engine, request.into_inner()).await?;
+        Ok(Response::new(parts))
+    }
+
+    async fn compare(
+        &self,
+        request: Request<rpc::CompareRequest>,
+    ) -> Result<Response<rpc::Comparison>, Status> {
+        let (engine, _) = self.enter(&request)?;
+        let compared = mend::compare(&engine, &request.into_inner()).await?;
+        Ok(Response::new(compared))
+    }
+
+    async fn mend(
+        &self,
+        request: Request<rpc::MendRequest>,
+    ) -> Result<Response<rpc::MendReply>, Status> {
+        let (engine, _) = self.enter(&request)?;
+        let done = mend::mend(&engine, &request.into_inner()).await?;
+        Ok(Response::new(done))
     }
 
     async fn look(&self, request: Request<rpc::Word>) -> Result<Response<rpc::Word>, Status> {

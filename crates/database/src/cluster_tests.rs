@@ -11,9 +11,9 @@ use store::{Action, Operation, Transaction, key};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::Error;
-use crate::cluster;
 use crate::engine::Engine;
+use crate::rpc::mend_request::Kind;
+use crate::{Error, cluster, mend, rpc};
 
 struct Running {
     engine: Arc<Engine>,
@@ -48,6 +48,12 @@ impl Running {
 
     async fn look(&self) {
         cluster::look_around(&self.engine, self.engine.cluster().unwrap()).await;
+    }
+
+    /// Asks the others how they are, and takes those in that belong to it.
+    async fn settle(&self) {
+        self.look().await;
+        cluster::settle_members(&self.engine).await;
     }
 
     fn has(&self, name: &str) -> bool {
@@ -97,7 +103,7 @@ async fn pair(wire: &Wire) -> (Running, Running) {
             .unwrap();
     }
     let subscriber = start(wire, 2, TempDir::new().unwrap()).await;
-    cluster::settle_members(&publisher.engine).await;
+    publisher.settle().await;
     follow(&subscriber, &publisher).await;
     (publisher, subscriber)
 }
@@ -227,9 +233,217 @@ async fn a_node_that_was_removed_is_refused() {
     publisher.engine.propose(put(3)).await.unwrap().unwrap();
     let again = start(&wire, 3, own).await;
     assert!(!again.has("node1"));
-    cluster::settle_members(&publisher.engine).await;
+    publisher.settle().await;
     follow(&again, &publisher).await;
     assert!(again.has("node1") && again.has("node3"));
     again.stop(&wire, 3).await;
+    publisher.stop(&wire, 1).await;
+}
+
+/// A row that came past the log.
+fn stray(running: &Running, transaction: Transaction) {
+    let store = running.engine.store();
+    let transactions = vec![transaction];
+    let done = store.apply(store.applied(), Some(&store::Command { transactions }));
+    done.unwrap().0[0].as_ref().unwrap();
+}
+
+fn parameter(name: &str, value: &str) -> Transaction {
+    let row = json!({ "name": name, "value": value });
+    let operation = Operation {
+        action: Action::Put.into(),
+        table: "enterprise_parameter".into(),
+        key: key::encode(&[Part::Text(name.into())]),
+        row: row.to_string().into_bytes(),
+        version: 1,
+        revision: 0,
+    };
+    Transaction {
+        operations: vec![operation],
+    }
+}
+
+/// Asks the publisher about `node2`, as an administrator there does.
+async fn compare(publisher: &Running) -> rpc::Comparison {
+    let other = mend::elsewhere(&publisher.engine, "node2")
+        .unwrap()
+        .unwrap();
+    let request = rpc::CompareRequest {
+        rows: true,
+        ..Default::default()
+    };
+    other.compare(request).await.unwrap()
+}
+
+async fn order(publisher: &Running, kind: Kind, tables: &[&str]) -> rpc::MendReply {
+    let other = mend::elsewhere(&publisher.engine, "node2")
+        .unwrap()
+        .unwrap();
+    let request = rpc::MendRequest {
+        kind: kind.into(),
+        tables: tables.iter().map(|table| (*table).into()).collect(),
+        reason: "a test".into(),
+        ..Default::default()
+    };
+    other.mend(request).await.unwrap()
+}
+
+/// Tables that differ, with rows that differ, are missing, are extra.
+fn different(compared: &rpc::Comparison) -> Vec<(&str, [u64; 3])> {
+    let tables = compared.tables.iter().filter(|table| !table.equal);
+    let counts = |table: &rpc::TableComparison| {
+        let counts = table.counts.unwrap();
+        [counts.differing, counts.missing, counts.extra]
+    };
+    tables
+        .map(|table| (table.table.as_str(), counts(table)))
+        .collect()
+}
+
+fn expect_equal(subscriber: &Running, publisher: &Running) {
+    let (ours, theirs) = (subscriber.engine.store(), publisher.engine.store());
+    assert_eq!(ours.digests(), theirs.digests());
+    assert_eq!(ours.check().unwrap().problems, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_differs_is_shown_and_repaired_by_table_and_as_a_whole() {
+    let wire = Wire::default();
+    let (publisher, subscriber) = pair(&wire).await;
+    let some = parameter("a", "1");
+    publisher.engine.propose(some).await.unwrap().unwrap();
+    follow(&subscriber, &publisher).await;
+    let compared = compare(&publisher).await;
+    assert!(
+        compared.same_place && compared.tables.len() == 2,
+        "{compared:?}"
+    );
+    assert_eq!(different(&compared), []);
+    stray(&subscriber, put(9));
+    stray(&subscriber, write(Action::Delete, 1));
+    stray(&subscriber, parameter("a", "2"));
+    publisher.engine.propose(put(3)).await.unwrap().unwrap();
+    follow(&subscriber, &publisher).await;
+    let compared = compare(&publisher).await;
+    assert!(compared.same_place, "{compared:?}");
+    let nodes = ("process_node", [0, 1, 1]);
+    assert_eq!(
+        different(&compared),
+        [("enterprise_parameter", [1, 0, 0]), nodes]
+    );
+    // Only to show it changes nothing.
+    assert_eq!(different(&compare(&publisher).await).len(), 2);
+    let done = order(&publisher, Kind::Repair, &["enterprise_parameter"]).await;
+    assert_eq!(done.tables, ["enterprise_parameter"]);
+    assert_eq!(different(&compare(&publisher).await), [nodes]);
+    let done = order(&publisher, Kind::Repair, &[]).await;
+    assert!(
+        done.tables == ["process_node"] && done.text.contains("node2"),
+        "{done:?}"
+    );
+    assert_eq!(different(&compare(&publisher).await), []);
+    expect_equal(&subscriber, &publisher);
+    // What was known of the difference is known to be gone.
+    let cluster = subscriber.engine.cluster().unwrap();
+    assert_eq!(cluster.neighbours().mismatched, [""; 0]);
+    assert_eq!(order(&publisher, Kind::Repair, &[]).await.tables, [""; 0]);
+    // The whole of it is taken over whether or not it differs.
+    let done = order(&publisher, Kind::Synchronize, &[]).await;
+    assert_eq!(done.tables.len(), 2, "{done:?}");
+    expect_equal(&subscriber, &publisher);
+    publisher.engine.propose(put(4)).await.unwrap().unwrap();
+    follow(&subscriber, &publisher).await;
+    expect_equal(&subscriber, &publisher);
+    subscriber.stop(&wire, 2).await;
+    publisher.stop(&wire, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_publisher_is_what_others_are_compared_with_and_names_are_checked() {
+    let wire = Wire::default();
+    let (publisher, subscriber) = pair(&wire).await;
+    let invalid = |result: Result<rpc::Comparison, Error>| match result {
+        Err(Error::Invalid(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    let request = rpc::CompareRequest::default();
+    let text = invalid(mend::compare(&publisher.engine, &request).await);
+    assert!(text.contains("node1 is the publisher"), "{text}");
+    // The same by way of the subscriber.
+    let there = mend::elsewhere(&subscriber.engine, "node1")
+        .unwrap()
+        .unwrap();
+    let text = invalid(there.compare(request).await);
+    assert!(text.contains("node1 is the publisher"), "{text}");
+    let request = rpc::CompareRequest {
+        tables: vec!["nonsense".into()],
+        ..Default::default()
+    };
+    let text = invalid(mend::compare(&subscriber.engine, &request).await);
+    assert!(text.contains("end_user"), "{text}");
+    assert!(mend::elsewhere(&publisher.engine, "nobody").is_err());
+    assert!(
+        mend::elsewhere(&publisher.engine, "node1")
+            .unwrap()
+            .is_none()
+    );
+    subscriber.stop(&wire, 2).await;
+    publisher.stop(&wire, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_stopped_gets_older_until_it_is_repaired() {
+    let wire = Wire::default();
+    let (publisher, subscriber) = pair(&wire).await;
+    order(&publisher, Kind::Stop, &[]).await;
+    publisher.engine.propose(put(7)).await.unwrap().unwrap();
+    publisher.engine.propose(put(8)).await.unwrap().unwrap();
+    let compared = compare(&publisher).await;
+    assert!(
+        !compared.same_place && compared.stopped == "a test",
+        "{compared:?}"
+    );
+    assert_eq!(different(&compared), [("process_node", [0, 2, 0])]);
+    assert!(compared.applied < compared.publisher_applied);
+    assert!(!subscriber.has("node7"));
+    let done = order(&publisher, Kind::Repair, &[]).await;
+    assert!(done.text.contains("started again"), "{done:?}");
+    // Being late is no difference.
+    assert_eq!(done.tables, [""; 0]);
+    assert!(subscriber.has("node8"));
+    expect_equal(&subscriber, &publisher);
+    subscriber.stop(&wire, 2).await;
+    publisher.stop(&wire, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_reset_has_another_name_in_the_log_and_everything_again() {
+    let wire = Wire::default();
+    let (publisher, subscriber) = pair(&wire).await;
+    stray(&subscriber, put(9));
+    let before = subscriber.engine.node().name();
+    order(&publisher, Kind::Reset, &[]).await;
+    let reason = subscriber.engine.failed().await;
+    assert!(reason.contains("a test"), "{reason}");
+    let own = subscriber.stop(&wire, 2).await;
+    let subscriber = start(&wire, 2, own).await;
+    let error = subscriber.engine.readable().unwrap_err();
+    assert!(error.to_string().contains("being copied"), "{error}");
+    assert_ne!(subscriber.engine.node().name(), before);
+    publisher.settle().await;
+    let members = publisher.engine.node().facts().members;
+    let members: Vec<u64> = members.iter().map(|member| member.node).collect();
+    assert_eq!(members, [1, subscriber.engine.node().name()]);
+    follow(&subscriber, &publisher).await;
+    publisher.engine.propose(put(3)).await.unwrap().unwrap();
+    follow(&subscriber, &publisher).await;
+    expect_equal(&subscriber, &publisher);
+    let limit = Instant::now() + Duration::from_secs(20);
+    while subscriber.engine.readable().is_err() {
+        assert!(Instant::now() < limit);
+        tokio::task::yield_now().await;
+    }
+    assert!(!subscriber.has("node9"));
+    subscriber.stop(&wire, 2).await;
     publisher.stop(&wire, 1).await;
 }

@@ -68,6 +68,18 @@ impl Engine {
         self.node.replica().store()
     }
 
+    /// The rows, where there are any to be read.
+    pub(crate) fn readable(&self) -> Result<Arc<Store>, Error> {
+        if self.node.replica().is_complete() {
+            return Ok(self.store());
+        }
+        Err(Error::Unavailable(
+            "this node's tables are being copied from the publisher; \"utils dbreplication \
+             runtimestate\" shows how far that is"
+                .into(),
+        ))
+    }
+
     /// The revision, as it grows.
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.node.replica().revisions()

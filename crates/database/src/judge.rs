@@ -11,8 +11,6 @@ const LAG_ENTRIES: u64 = 100;
 const LAG: Duration = Duration::from_secs(5);
 /// Without a word from the node that leads for so long, what is here is stale.
 const STALE: Duration = Duration::from_secs(60);
-/// After so long it does not end by itself.
-const GRACE: Duration = Duration::from_secs(3600);
 
 /// The states, as the original's administrators know them.
 pub(crate) mod state {
@@ -44,11 +42,13 @@ impl Judge {
     }
 
     /// Judges a node. `expected` are the cluster's nodes by number and name;
-    /// `now` is on any clock that only grows.
+    /// `now` is on any clock that only grows. What lasts for longer than
+    /// `patience` does not end by itself.
     pub(crate) fn judge(
         &mut self,
         seen: &Status,
         expected: &[(u64, String, String)],
+        patience: Duration,
         now: Duration,
     ) -> Report {
         let last = seen.last_log.max(seen.leader_last);
@@ -60,7 +60,7 @@ impl Judge {
         let behind = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         // What was not heard of may be missing, too.
         let lag = behind.max(Duration::from_secs(seen.silent_seconds));
-        let (state, reason) = self.state(seen, expected, lag_entries, behind);
+        let (state, reason) = self.state(seen, expected, (lag_entries, behind), patience);
         Report {
             state,
             lag_entries,
@@ -73,8 +73,8 @@ impl Judge {
         &self,
         seen: &Status,
         expected: &[(u64, String, String)],
-        lag_entries: u64,
-        lag: Duration,
+        (lag_entries, lag): (u64, Duration),
+        patience: Duration,
     ) -> (u8, String) {
         if !seen.fault.is_empty() {
             return (state::FAILED, seen.fault.clone());
@@ -82,6 +82,10 @@ impl Judge {
         if !seen.refused.is_empty() {
             let text = format!("the publisher refuses this node: {}", seen.refused);
             return (state::FAILED, text);
+        }
+        if !seen.stopped.is_empty() {
+            let text = format!("replication of this node was stopped: {}", seen.stopped);
+            return (state::STARTING, text);
         }
         if let Some(first) = self.problems.first() {
             return (state::MISMATCH, format!("the last check found: {first}"));
@@ -96,6 +100,10 @@ impl Judge {
         if seen.members.is_empty() || seen.applied == 0 {
             return (state::STARTING, "nothing is applied yet".into());
         }
+        if !seen.complete {
+            let text = "the tables are being copied from the publisher".into();
+            return (state::BEHIND, text);
+        }
         // A leader writes snapshots of its own beside its work; only taking
         // one over means that the rows are not there yet.
         if seen.snapshot_running && seen.role != "leader" {
@@ -109,7 +117,7 @@ impl Judge {
                 "no word from the publisher since the database started".into()
             };
             let state = match silence {
-                silence if silence > GRACE => state::FAILED,
+                silence if silence > patience => state::FAILED,
                 silence if silence > STALE => state::MISMATCH,
                 _ => state::BEHIND,
             };
@@ -120,7 +128,8 @@ impl Judge {
                 "{lag_entries} entries are not applied, for {} s",
                 lag.as_secs()
             );
-            return (state::BEHIND, text);
+            let failed = lag > patience;
+            return (if failed { state::FAILED } else { state::BEHIND }, text);
         }
         let members: Vec<u64> = seen.members.iter().map(|member| member.node).collect();
         if let Some((_, name, _)) = expected.iter().find(|(node, ..)| !members.contains(node)) {
@@ -159,9 +168,12 @@ mod tests {
             role,
             members,
             heard: true,
+            complete: true,
             ..Status::default()
         }
     }
+
+    const PATIENCE: Duration = Duration::from_secs(300);
 
     fn nodes(nodes: &[u64]) -> Vec<(u64, String, String)> {
         nodes
@@ -177,34 +189,34 @@ mod tests {
     #[test]
     fn a_node_that_has_everything_is_good() {
         let mut judge = Judge::default();
-        let report = judge.judge(&seen(7, 7), &nodes(&[1]), at(0));
+        let report = judge.judge(&seen(7, 7), &nodes(&[1]), PATIENCE, at(0));
         assert_eq!((report.state, report.lag_entries), (2, 0));
-        assert_eq!(judge.judge(&seen(0, 0), &[], at(0)).state, 0);
+        assert_eq!(judge.judge(&seen(0, 0), &[], PATIENCE, at(0)).state, 0);
     }
 
     #[test]
     fn a_lag_counts_by_entries_at_once_and_by_time_when_it_lasts() {
         let mut judge = Judge::default();
-        assert_eq!(judge.judge(&seen(10, 111), &[], at(0)).state, 1);
-        assert_eq!(judge.judge(&seen(111, 111), &[], at(1)).state, 2);
-        assert_eq!(judge.judge(&seen(111, 112), &[], at(2)).state, 2);
-        let report = judge.judge(&seen(111, 113), &[], at(8));
+        assert_eq!(judge.judge(&seen(10, 111), &[], PATIENCE, at(0)).state, 1);
+        assert_eq!(judge.judge(&seen(111, 111), &[], PATIENCE, at(1)).state, 2);
+        assert_eq!(judge.judge(&seen(111, 112), &[], PATIENCE, at(2)).state, 2);
+        let report = judge.judge(&seen(111, 113), &[], PATIENCE, at(8));
         assert_eq!(
             (report.state, report.lag_entries, report.lag_seconds),
             (1, 2, 6)
         );
-        assert_eq!(judge.judge(&seen(113, 113), &[], at(9)).state, 2);
+        assert_eq!(judge.judge(&seen(113, 113), &[], PATIENCE, at(9)).state, 2);
     }
 
     #[test]
     fn members_are_those_of_the_table() {
         let mut judge = Judge::default();
-        let report = judge.judge(&seen(7, 7), &nodes(&[1, 2]), at(0));
+        let report = judge.judge(&seen(7, 7), &nodes(&[1, 2]), PATIENCE, at(0));
         assert!(
             report.state == 1 && report.reason.contains("n2"),
             "{report:?}"
         );
-        let report = judge.judge(&seen(7, 7), &nodes(&[2]), at(0));
+        let report = judge.judge(&seen(7, 7), &nodes(&[2]), PATIENCE, at(0));
         assert_eq!(report.state, 1);
     }
 
@@ -212,7 +224,7 @@ mod tests {
     fn problems_and_faults_are_worse_than_lag() {
         let mut judge = Judge::default();
         judge.checked(vec!["table t differs".into()]);
-        let report = judge.judge(&seen(1, 900), &[], at(0));
+        let report = judge.judge(&seen(1, 900), &[], PATIENCE, at(0));
         assert!(
             report.state == 3 && report.reason.contains("table t"),
             "{report:?}"
@@ -221,9 +233,9 @@ mod tests {
             fault: "disk full".into(),
             ..seen(1, 1)
         };
-        assert_eq!(judge.judge(&failed, &[], at(0)).state, 4);
+        assert_eq!(judge.judge(&failed, &[], PATIENCE, at(0)).state, 4);
         judge.checked(Vec::new());
-        assert_eq!(judge.judge(&seen(1, 1), &[], at(0)).state, 2);
+        assert_eq!(judge.judge(&seen(1, 1), &[], PATIENCE, at(0)).state, 2);
     }
 
     #[test]
@@ -233,12 +245,12 @@ mod tests {
             snapshot_running: true,
             ..seen(7, 7)
         };
-        assert_eq!(judge.judge(&leader, &[], at(0)).state, 2);
+        assert_eq!(judge.judge(&leader, &[], PATIENCE, at(0)).state, 2);
         let learner = Status {
             role: "learner".into(),
             ..leader
         };
-        assert_eq!(judge.judge(&learner, &[], at(0)).state, 1);
+        assert_eq!(judge.judge(&learner, &[], PATIENCE, at(0)).state, 1);
     }
 
     #[test]
@@ -248,13 +260,13 @@ mod tests {
             leader_last: 250,
             ..seen(100, 100)
         };
-        let report = judge.judge(&status, &[], at(0));
+        let report = judge.judge(&status, &[], PATIENCE, at(0));
         assert_eq!((report.state, report.lag_entries), (1, 150));
         let status = Status {
             mismatched: vec!["end_user".into()],
             ..seen(7, 7)
         };
-        let report = judge.judge(&status, &[], at(1));
+        let report = judge.judge(&status, &[], PATIENCE, at(1));
         assert!(report.state == 3 && report.reason.contains("end_user"));
     }
 
@@ -267,14 +279,14 @@ mod tests {
                 heard,
                 ..seen(7, 7)
             };
-            judge.judge(&status, &[], at(seconds)).state
+            judge.judge(&status, &[], PATIENCE, at(seconds)).state
         };
         assert_eq!(state(0, false), 1);
         assert_eq!(state(5, true), 2);
         assert_eq!(state(6, true), 1);
         assert_eq!(state(61, true), 3);
         assert_eq!(state(61, false), 3);
-        assert_eq!(state(3601, true), 4);
+        assert_eq!(state(301, true), 4);
     }
 
     #[test]
@@ -284,7 +296,32 @@ mod tests {
             refused: "node number 2 is not a member".into(),
             ..seen(7, 7)
         };
-        let report = judge.judge(&status, &[], at(0));
+        let report = judge.judge(&status, &[], PATIENCE, at(0));
         assert!(report.state == 4 && report.reason.contains("not a member"));
+    }
+
+    #[test]
+    fn a_lag_that_lasts_for_too_long_is_a_failure() {
+        let mut judge = Judge::default();
+        let mut state = |seconds| judge.judge(&seen(7, 8), &[], PATIENCE, at(seconds)).state;
+        assert_eq!((state(0), state(6), state(300), state(301)), (2, 1, 1, 4));
+    }
+
+    #[test]
+    fn a_node_that_was_stopped_has_not_started_and_says_who_stopped_it() {
+        let mut judge = Judge::default();
+        let status = Status {
+            stopped: "admin wanted it".into(),
+            leader_last: 900,
+            mismatched: vec!["end_user".into()],
+            ..seen(7, 7)
+        };
+        let report = judge.judge(&status, &[], PATIENCE, at(0));
+        assert!(report.state == 0 && report.reason.contains("admin wanted it"));
+        let copying = Status {
+            complete: false,
+            ..seen(7, 7)
+        };
+        assert_eq!(judge.judge(&copying, &[], PATIENCE, at(0)).state, 1);
     }
 }

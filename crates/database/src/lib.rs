@@ -16,6 +16,7 @@ mod error;
 mod feed;
 mod judge;
 pub mod layer_monitor;
+mod mend;
 mod neighbours;
 mod parameters;
 mod register;
@@ -36,11 +37,12 @@ mod watch;
 pub use access::Access;
 pub use client::{Database, Versioned};
 pub use error::Error;
-pub use parameters::{PARAMETERS, Parameter, Parameters};
+pub use parameters::{PARAMETERS, Parameter, Parameters, REPLICATION_TIMEOUT};
 pub use schema::{Column, Encoded, Invalid, Kind, Migration, Schema};
 pub use serve::serve;
 pub use status::{
-    CheckReport, Digests, Imported, Member, Order, Report, Statistics, Status, TableStatistics,
+    CheckReport, Comparison, Digests, Imported, Member, Mended, Mending, Order, Report, RowCounts,
+    Statistics, Status, TableComparison, TableStatistics,
 };
 pub use table::{Key, Revision, Table};
 pub use transaction::Transaction;

@@ -60,9 +60,17 @@ impl Neighbours {
         error.clone_into(&mut self.seen.entry(node).or_default().error);
     }
 
-    /// Forgets nodes that are no members any more.
-    pub(crate) fn keep(&mut self, members: &[u64]) {
-        self.seen.retain(|node, _| members.contains(node));
+    /// Forgets all nodes but these.
+    pub(crate) fn keep<'a>(&mut self, nodes: impl Iterator<Item = &'a u64>) {
+        let nodes: Vec<u64> = nodes.copied().collect();
+        self.seen.retain(|node, _| nodes.contains(node));
+    }
+
+    /// What the log calls the node of that number, as it said itself.
+    pub(crate) fn name(&self, node: u64) -> Option<u64> {
+        let word = self.seen.get(&node)?.word.as_ref()?;
+        // A version that had no names is called by its number.
+        Some(if word.name == 0 { node } else { word.name })
     }
 
     /// The last entry of a node's log, and how long ago it said so.
@@ -176,7 +184,8 @@ mod tests {
         // It asks us: it lives.
         neighbours.asked(word(2), at(140));
         assert_eq!(member(&neighbours, 141).state, 2);
-        neighbours.keep(&[1]);
+        assert_eq!((neighbours.name(2), neighbours.name(3)), (Some(2), None));
+        neighbours.keep([1].iter());
         assert_eq!(member(&neighbours, 142).state, 0);
     }
 

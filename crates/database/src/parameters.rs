@@ -12,8 +12,22 @@ use tokio_util::sync::DropGuard;
 use crate::tables::{EnterpriseParameter, ServiceParameter};
 use crate::{Database, Table, WatchEvent};
 
+/// How long replication may be behind before it has failed: the parameter's
+/// name and its default, in seconds.
+pub const REPLICATION_TIMEOUT: (&str, &str) = ("ReplicationTimeout", "300");
+
 /// The parameters of the database's own services, each with its service.
-pub const PARAMETERS: [(&str, Definition); 2] = [
+pub const PARAMETERS: [(&str, Definition); 3] = [
+    (
+        "database-replicator",
+        Definition::new(
+            REPLICATION_TIMEOUT.0,
+            REPLICATION_TIMEOUT.1,
+            Allowed::Number(300, 3600, "s"),
+            "Time without the publisher, or behind it, after which replication counts as failed \
+             (state 4).",
+        ),
+    ),
     (
         "database-replicator",
         Definition::new(

@@ -8,7 +8,7 @@ use service::{Context, Severity};
 
 use crate::judge::{Judge, state};
 use crate::tables::{self, ProcessNode};
-use crate::{Access, Database, Error, Order, Report};
+use crate::{Access, Database, Error, Order, REPLICATION_TIMEOUT, Report};
 
 /// How often the database is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -36,9 +36,12 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
                 tracing::warn!(%error, "The rows could not be checked.");
             }
         }
-        match look(&database, &mut judge, origin.elapsed()).await {
-            Ok(report) => {
-                tell(&context, &report);
+        let (name, default) = REPLICATION_TIMEOUT;
+        let patience = parameters.get(name, default.parse().unwrap_or_default());
+        let patience = Duration::from_secs(patience);
+        match look(&database, &mut judge, patience, origin.elapsed()).await {
+            Ok((report, stopped)) => {
+                tell(&context, &report, &stopped);
                 let status = format!("Replication state {}: {}.", report.state, report.reason);
                 if std::mem::replace(&mut ready, true) {
                     context.status(&status);
@@ -56,19 +59,29 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
     }
 }
 
-/// Looks at the node once and tells the database the judgement.
-async fn look(database: &Database, judge: &mut Judge, now: Duration) -> Result<Report, Error> {
+/// Looks at the node once and tells the database the judgement; answers it,
+/// and why replication is stopped, empty while it is not.
+async fn look(
+    database: &Database,
+    judge: &mut Judge,
+    patience: Duration,
+    now: Duration,
+) -> Result<(Report, String), Error> {
     let seen = database.status().await?;
-    let nodes = database.list::<ProcessNode>(&[]).await?;
+    let nodes = if seen.complete {
+        database.list::<ProcessNode>(&[]).await?
+    } else {
+        Vec::new()
+    };
     let expected: Vec<_> = nodes
         .into_iter()
         // One that was added and has not joined is not missed.
         .filter(|node| node.replica != 0)
         .map(|node| (node.replica.unsigned_abs(), node.name, node.address))
         .collect();
-    let report = judge.judge(&seen, &expected, now);
+    let report = judge.judge(&seen, &expected, patience, now);
     database.report(report.clone()).await?;
-    Ok(report)
+    Ok((report, seen.stopped))
 }
 
 /// Has all rows compared with their checksums and digests, and a replica that
@@ -92,7 +105,17 @@ async fn check(context: &Context, database: &Database, judge: &mut Judge) -> Res
     Ok(())
 }
 
-fn tell(context: &Context, report: &Report) {
+fn tell(context: &Context, report: &Report, stopped: &str) {
+    const STOPPED: &str = "DBReplicationStopped";
+    if stopped.is_empty() {
+        context.alarms().clear(STOPPED);
+    } else {
+        let text = format!(
+            "Replication of this node was stopped: {stopped}. What is stored here gets older; \
+             \"utils dbreplication repair\" or \"reset\" starts it again."
+        );
+        context.alarms().raise(STOPPED, Severity::Warning, &text);
+    }
     let count = |name: &str, value: i64| {
         context
             .perf()

@@ -220,6 +220,8 @@ async fn know_others(engine: &Arc<Engine>, stop: &CancellationToken) {
             cluster::settle_members(engine).await;
             if let Some(others) = engine.cluster().filter(|_| round) {
                 cluster::look_around(engine, others).await;
+                // Some of them may have said what the log calls them.
+                cluster::settle_members(engine).await;
             }
         };
         tokio::select! {

@@ -1,9 +1,10 @@
 //! The interface over the engine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use replication::Facts;
+use replication::{Facts, NodeMember, number};
 use store::key::Part;
 use store::{Action, Rejection, Store, key};
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::Engine;
 use crate::feed::Feed;
-use crate::{Access, Error, Kind, Schema, cluster, rpc, transfer};
+use crate::{Access, Error, Kind, Schema, cluster, mend, rpc, transfer};
 
 /// Rows or changes of about this many bytes go into one message.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -40,19 +41,22 @@ impl Server {
     /// The nodes of the cluster with what is known of each.
     fn members(&self, facts: &Facts, own: &rpc::ReportRequest) -> Vec<rpc::Member> {
         let rows = cluster::rows(&self.engine);
-        let members = facts.members.iter().map(|member| {
-            let row = rows
-                .iter()
-                .find(|row| row.replica.unsigned_abs() == member.node);
+        // A node that has a new name in the log has two for a moment.
+        let mut members: BTreeMap<u64, &NodeMember> = BTreeMap::new();
+        for member in &facts.members {
+            members.insert(number(member.node), member);
+        }
+        let members = members.into_iter().map(|(node, member)| {
+            let row = rows.iter().find(|row| row.replica.unsigned_abs() == node);
             let known = rpc::Member {
-                node: member.node,
+                node,
                 name: row.map_or_else(String::new, |row| row.name.clone()),
                 address: row.map_or_else(|| member.address.clone(), |row| row.address.clone()),
                 voter: member.voter,
                 ..rpc::Member::default()
             };
             match self.engine.cluster() {
-                Some(cluster) if member.node != facts.node => {
+                Some(cluster) if node != number(facts.node) => {
                     cluster.neighbours().member(known, cluster.now())
                 }
                 _ => rpc::Member {
@@ -104,7 +108,7 @@ impl rpc::database_server::Database for Server {
         let parts = schema.full_key(&request.key).map_err(Error::from)?;
         let row = self
             .engine
-            .store()
+            .readable()?
             .get(schema.table, &key::encode(&parts))
             .map_err(|error| self.failure(error))?;
         Ok(Response::new(rpc::GetReply {
@@ -122,7 +126,7 @@ impl rpc::database_server::Database for Server {
         let prefix = key::encode(&schema.key_prefix(&request.prefix).map_err(Error::from)?);
         let (entries, revision, _) = self
             .engine
-            .store()
+            .readable()?
             .list(schema.table, &prefix)
             .map_err(|error| self.failure(error))?;
         let mut replies = Vec::new();
@@ -146,7 +150,7 @@ impl rpc::database_server::Database for Server {
 
     async fn transact(&self, request: Request<rpc::TransactRequest>) -> Reply<rpc::TransactReply> {
         let operations = request.into_inner().operations;
-        let transaction = to_transaction(&self.engine.store(), self.access, operations)?;
+        let transaction = to_transaction(&*self.engine.readable()?, self.access, operations)?;
         let revision = commit(&self.engine, transaction).await?;
         Ok(Response::new(rpc::TransactReply { revision }))
     }
@@ -157,6 +161,7 @@ impl rpc::database_server::Database for Server {
         let request = request.into_inner();
         let schema = self.readable(&request.table)?;
         let prefix = key::encode(&schema.key_prefix(&request.prefix).map_err(Error::from)?);
+        self.engine.readable()?;
         let (sender, replies) = mpsc::channel(4);
         let mut feed = Feed::new(
             self.engine.clone(),
@@ -197,6 +202,7 @@ impl rpc::database_server::Database for Server {
             let now = cluster.now();
             let voter = facts.members.iter().find(|member| member.voter);
             let leader = facts.leader.or(voter.map(|member| member.node));
+            let leader = leader.map(number);
             let last = leader.and_then(|leader| neighbours.last_log(leader, now));
             reply.heard = last.is_some();
             reply.leader_last = last.map_or(0, |(index, _)| index);
@@ -217,11 +223,13 @@ impl rpc::database_server::Database for Server {
             snapshot_running: facts.building,
             purged: facts.purged,
             term: facts.term,
-            node: facts.node,
+            node: number(facts.node),
             fault: facts.fault,
             revision: store.revision(),
             epoch: store.epoch(),
             recovery: self.engine.node().recovery().text(),
+            stopped: facts.stopped.unwrap_or_default(),
+            complete: self.engine.node().replica().is_complete(),
             ..reply
         }))
     }
@@ -250,7 +258,7 @@ impl rpc::database_server::Database for Server {
 
     async fn export(&self, request: Request<rpc::ExportRequest>) -> Reply<Self::ExportStream> {
         self.access.may_transfer()?;
-        let file = transfer::export(&self.engine.store(), &request.into_inner().tables)?;
+        let file = transfer::export(&*self.engine.readable()?, &request.into_inner().tables)?;
         let chunks = file.chunks(CHUNK).map(|data| {
             Ok(rpc::ExportChunk {
                 data: data.to_vec(),
@@ -337,6 +345,26 @@ impl rpc::database_server::Database for Server {
         };
         tracing::info!(reason = request.reason, "An order was carried out: {text}");
         Ok(Response::new(rpc::OrderReply { text }))
+    }
+
+    async fn compare(&self, request: Request<rpc::CompareRequest>) -> Reply<rpc::Comparison> {
+        self.access.may_compare()?;
+        let request = request.into_inner();
+        let compared = match mend::elsewhere(&self.engine, &request.node)? {
+            Some(other) => other.compare(request).await?,
+            None => mend::compare(&self.engine, &request).await?,
+        };
+        Ok(Response::new(compared))
+    }
+
+    async fn mend(&self, request: Request<rpc::MendRequest>) -> Reply<rpc::MendReply> {
+        self.access.may_maintain()?;
+        let request = request.into_inner();
+        let done = match mend::elsewhere(&self.engine, &request.node)? {
+            Some(other) => other.mend(request).await?,
+            None => mend::mend(&self.engine, &request).await?,
+        };
+        Ok(Response::new(done))
     }
 
     async fn statistics(&self, _: Request<rpc::StatisticsRequest>) -> Reply<rpc::StatisticsReply> {

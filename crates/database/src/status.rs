@@ -1,5 +1,7 @@
 //! What the database tells about itself.
 
+use serde::Serialize;
+
 use crate::rpc;
 
 /// State of replication on this node, and where the node is.
@@ -51,6 +53,11 @@ pub struct Status {
     pub mismatched: Vec<String>,
     /// Why that node will not have this one; empty when it does.
     pub refused: String,
+    /// Why replication of this node is stopped; empty while it is not.
+    pub stopped: String,
+    /// Whether the tables are there to be read: a node that begins empty gets
+    /// them first.
+    pub complete: bool,
 }
 
 /// A node of the cluster, as this one knows it.
@@ -102,6 +109,71 @@ pub struct Digests {
     pub revision: u64,
     /// The tables.
     pub tables: Vec<TableStatistics>,
+}
+
+/// A node's tables beside the publisher's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// The last entry that is applied on the node.
+    pub applied: u64,
+    /// The same on the publisher.
+    pub publisher_applied: u64,
+    /// Whether both were compared at the same place of the log; what differs
+    /// at different ones may only be late.
+    pub same_place: bool,
+    /// The tables.
+    pub tables: Vec<TableComparison>,
+    /// Why replication of the node is stopped; empty while it is not.
+    pub stopped: String,
+}
+
+/// A table beside the publisher's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TableComparison {
+    /// Its name.
+    pub table: String,
+    /// Whether it is equal.
+    pub equal: bool,
+    /// Rows on the node.
+    pub rows: u64,
+    /// Rows on the publisher.
+    pub publisher_rows: u64,
+    /// Rows that differ, where they were counted.
+    #[serde(flatten)]
+    pub counts: Option<RowCounts>,
+}
+
+/// Rows that differ from the publisher's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RowCounts {
+    /// With different content.
+    pub differing: u64,
+    /// That only the publisher has.
+    pub missing: u64,
+    /// That only the node has.
+    pub extra: u64,
+}
+
+/// How a replica is brought in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mending {
+    /// Tables that differ get the publisher's rows.
+    Repair,
+    /// Every table gets the publisher's rows.
+    Synchronize,
+    /// The node begins anew with nothing, under a new name in the log.
+    Reset,
+    /// Replication of the node stops until one of the others.
+    Stop,
+}
+
+/// What was done to a replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mended {
+    /// A sentence.
+    pub text: String,
+    /// The tables that were rewritten.
+    pub tables: Vec<String>,
 }
 
 /// Figures of one table.
@@ -190,6 +262,40 @@ impl From<Order> for rpc::order_request::Kind {
     }
 }
 
+impl From<Mending> for rpc::mend_request::Kind {
+    fn from(mending: Mending) -> Self {
+        match mending {
+            Mending::Repair => Self::Repair,
+            Mending::Synchronize => Self::Synchronize,
+            Mending::Reset => Self::Reset,
+            Mending::Stop => Self::Stop,
+        }
+    }
+}
+
+impl From<rpc::Comparison> for Comparison {
+    fn from(reply: rpc::Comparison) -> Self {
+        let tables = reply.tables.into_iter().map(|table| TableComparison {
+            table: table.table,
+            equal: table.equal,
+            rows: table.rows,
+            publisher_rows: table.publisher_rows,
+            counts: table.counts.map(|counts| RowCounts {
+                differing: counts.differing,
+                missing: counts.missing,
+                extra: counts.extra,
+            }),
+        });
+        Self {
+            applied: reply.applied,
+            publisher_applied: reply.publisher_applied,
+            same_place: reply.same_place,
+            tables: tables.collect(),
+            stopped: reply.stopped,
+        }
+    }
+}
+
 fn state(state: u32) -> u8 {
     // States end at 4, the worst.
     u8::try_from(state).unwrap_or(4)
@@ -220,6 +326,8 @@ impl From<rpc::StatusReply> for Status {
             heard: reply.heard,
             mismatched: reply.mismatched,
             refused: reply.refused,
+            stopped: reply.stopped,
+            complete: reply.complete,
         }
     }
 }
