@@ -243,6 +243,12 @@ actions! {
     HA_HISTORY = "ha.history", Look;
     /// See the state of replication.
     REPLICATION_STATUS = "replication.status", Look;
+    /// Compare nodes' tables with the publisher's.
+    REPLICATION_AUDIT = "replication.audit", Look;
+    /// Bring nodes' replicas in order by the publisher's, or stop them.
+    REPLICATION_MEND = "replication.mend", Administer;
+    /// Choose how long replication may be behind before it has failed.
+    REPLICATION_TIMEOUT_SET = "replication.timeout.set", Administer;
     /// See the state of the real-time stores.
     DATASTORE_STATUS = "datastore.status", Look;
     /// See whether the start gate waits for replication.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use database::{Comparison, Mended, Mending, TableComparison};
 use redundancy::{Group, Groups};
 use server_recovery_manager::{Entry, Status, Verb};
 use service::Paths;
@@ -13,6 +14,7 @@ use crate::ports::{
     Assignment, NetworkChange, NodeRecord, Recovery, Replication, ReplicationNode, ScramKeys,
     Service, ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
 };
+use crate::repair::{REPLICATOR, timeout_seconds};
 use crate::users::changed_meanwhile;
 #[cfg(test)]
 use crate::{Caller, Level};
@@ -51,6 +53,9 @@ pub struct World {
     pub high_availability: Vec<Status>,
     /// The event history.
     pub history: Vec<Entry>,
+    /// The tables of nodes beside the publisher's; a node that is not there
+    /// does not answer.
+    pub comparisons: BTreeMap<String, Comparison>,
     /// What every call answers, when it is to fail.
     pub fault: Option<Error>,
 }
@@ -415,9 +420,49 @@ impl Storage for Fakes {
         Ok(())
     }
 
+    async fn compare(&self, node: &str, tables: &[&str], rows: bool) -> Result<Comparison> {
+        let world = self.ask(format!("compare {node} {tables:?} {rows}"))?;
+        let found = world.comparisons.get(node).cloned();
+        let away = || Error::unavailable(format!("node {node} cannot be reached"));
+        let mut found = found.ok_or_else(away)?;
+        let wanted =
+            |table: &TableComparison| tables.is_empty() || tables.contains(&table.table.as_str());
+        found.tables.retain(wanted);
+        for table in &mut found.tables {
+            table.counts = table.counts.filter(|_| rows);
+        }
+        Ok(found)
+    }
+
+    async fn mend(
+        &self,
+        mending: Mending,
+        node: &str,
+        tables: &[&str],
+        reason: &str,
+    ) -> Result<Mended> {
+        let mut world = self.ask(format!("{mending:?} {node} {tables:?} for {reason}"))?;
+        let away = || Error::unavailable(format!("node {node} cannot be reached"));
+        let found = world.comparisons.get_mut(node).ok_or_else(away)?;
+        let mut done = Mended {
+            text: format!("{mending:?} done."),
+            ..Mended::default()
+        };
+        for table in &mut found.tables {
+            if tables.is_empty() || tables.contains(&table.table.as_str()) {
+                table.equal = true;
+                done.tables.push(table.table.clone());
+            }
+        }
+        Ok(done)
+    }
+
     async fn replication(&self) -> Result<Replication> {
+        let (name, _) = database::REPLICATION_TIMEOUT;
+        let timeout = self.parameter(REPLICATOR, name).await?;
         let nodes = self.ask("replication".into())?.replication.clone();
         Ok(Replication {
+            timeout: timeout_seconds(timeout),
             state: 2,
             meaning: "Good".into(),
             reason: String::new(),

@@ -23,6 +23,7 @@ pub mod monitoring;
 pub mod network;
 pub mod parameters;
 pub mod ports;
+pub mod repair;
 pub mod replication;
 pub mod services;
 pub mod sign_in;
@@ -33,7 +34,7 @@ mod import;
 mod live;
 mod operations;
 
-pub use database::Access;
+pub use database::{Access, Comparison, Mended, Mending, RowCounts, TableComparison};
 pub use redundancy::{Change, Refusal};
 
 pub use action::{Action, Caller, Level, actions};

@@ -7,7 +7,9 @@ use database::tables::{
     ApplicationUser, BlockItem, EndUser, EnterpriseParameter, OfflineMessage, ProcessNode,
     RedundancyGroup, RosterItem, ServiceParameter, VCard,
 };
-use database::{Access, Database, Transaction, Versioned};
+use database::{
+    Access, Comparison, Database, Mended, Mending, REPLICATION_TIMEOUT, Transaction, Versioned,
+};
 use redundancy::{Group, Groups};
 use server_recovery_manager::{Entry, Verb};
 use service::Paths;
@@ -20,6 +22,7 @@ use crate::ports::{
     Assignment, NetworkChange, NodeRecord, Recovery, Replication, ReplicationNode, ScramKeys,
     Service, ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
 };
+use crate::repair::{REPLICATOR, timeout_seconds};
 use crate::replication::meaning;
 use crate::users::changed_meanwhile;
 use crate::{Host, Operations};
@@ -496,10 +499,31 @@ impl Storage for Store {
         }
     }
 
+    async fn compare(&self, node: &str, tables: &[&str], rows: bool) -> Result<Comparison> {
+        Ok(self.0.compare(node, tables, rows).await?)
+    }
+
+    async fn mend(
+        &self,
+        mending: Mending,
+        node: &str,
+        tables: &[&str],
+        reason: &str,
+    ) -> Result<Mended> {
+        Ok(self.0.mend(mending, node, tables, reason).await?)
+    }
+
     async fn replication(&self) -> Result<Replication> {
         let status = self.0.status().await?;
         let tables = self.0.digests().await?.tables;
+        let timeout = REPLICATION_TIMEOUT.0;
+        let timeout = match status.complete {
+            true => self.parameter(REPLICATOR, timeout).await?,
+            // A node whose tables are not there yet.
+            false => None,
+        };
         Ok(Replication {
+            timeout: timeout_seconds(timeout),
             state: status.state,
             meaning: meaning(status.state).into(),
             reason: status.reason,

@@ -2,6 +2,7 @@
 //! the database and the recovery manager stand behind them on a node, fakes in
 //! tests.
 
+use database::{Comparison, Mended, Mending};
 use redundancy::{Edit, Groups};
 use serde::{Deserialize, Serialize};
 
@@ -259,6 +260,8 @@ pub struct Replication {
     pub applied: u64,
     /// Tables in the store.
     pub tables: Vec<String>,
+    /// How long it may be behind before it has failed, in seconds.
+    pub timeout: u64,
     /// The nodes of the cluster.
     pub nodes: Vec<ReplicationNode>,
 }
@@ -323,6 +326,17 @@ pub trait Storage: Send + Sync {
     async fn assign(&self, users: &[Assignment]) -> Result<()>;
     /// The state of replication.
     async fn replication(&self) -> Result<Replication>;
+    /// Compares tables of a node (none: all) with the publisher's; where `rows`,
+    /// counts the rows that differ.
+    async fn compare(&self, node: &str, tables: &[&str], rows: bool) -> Result<Comparison>;
+    /// Has a node's replica brought in order, or stopped.
+    async fn mend(
+        &self,
+        mending: Mending,
+        node: &str,
+        tables: &[&str],
+        reason: &str,
+    ) -> Result<Mended>;
 }
 
 /// What the recovery manager does for the actions.

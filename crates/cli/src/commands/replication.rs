@@ -1,11 +1,12 @@
 //! `utils dbreplication …`, `utils imdb_replication …`, `… replication-sync`.
 
 use jiff::Zoned;
-use operations::actions;
 use operations::replication::Monitor;
+use operations::{Mending, actions};
 
-use crate::command::{Argument, Command, Kind};
-use crate::reply::Reply;
+use crate::command::{Argument, Arguments, Command, Kind};
+use crate::reply::{Outcome, Reply};
+use crate::session::Session;
 use crate::text;
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -35,6 +36,79 @@ pub(super) const COMMANDS: &[Command] = &[
                 let host = session.operations.host().name();
                 let text = text::runtime_state(&replication, &host, &Zoned::now());
                 Ok(Reply::new(&replication, text))
+            })
+        },
+    },
+    Command {
+        words: "utils dbreplication quickaudit",
+        arguments: &[NODE],
+        action: Some(&actions::REPLICATION_AUDIT),
+        help: "Compare a node's tables with the publisher's now",
+        run: |session, arguments| {
+            Box::pin(async move {
+                let node = arguments.text("node");
+                let audit = session.operations.audit(session.caller, node).await?;
+                Ok(Reply::new(&audit, text::audit(&audit)))
+            })
+        },
+    },
+    Command {
+        words: "utils dbreplication repair",
+        arguments: &[NODE, PREVIEW],
+        action: Some(&actions::REPLICATION_MEND),
+        help: "Replace the tables of a node that differ by the publisher's, and start it again",
+        run: |session, arguments| Box::pin(mend(session, arguments, Mending::Repair)),
+    },
+    Command {
+        words: "utils dbreplication repairtable",
+        arguments: &[
+            Argument::required("table", Kind::Text, "The table"),
+            NODE,
+            PREVIEW,
+        ],
+        action: Some(&actions::REPLICATION_MEND),
+        help: "Replace one table of a node by the publisher's where it differs",
+        run: |session, arguments| Box::pin(mend(session, arguments, Mending::Repair)),
+    },
+    Command {
+        words: "utils dbreplication forcedatasyncsub",
+        arguments: &[NODE, PREVIEW],
+        action: Some(&actions::REPLICATION_MEND),
+        help: "Have a node take all tables over from the publisher",
+        run: |session, arguments| Box::pin(mend(session, arguments, Mending::Synchronize)),
+    },
+    Command {
+        words: "utils dbreplication reset",
+        arguments: &[NODE, PREVIEW],
+        action: Some(&actions::REPLICATION_MEND),
+        help: "Have a node begin anew with nothing but what the publisher sends",
+        run: |session, arguments| Box::pin(mend(session, arguments, Mending::Reset)),
+    },
+    Command {
+        words: "utils dbreplication stop",
+        arguments: &[NODE, PREVIEW],
+        action: Some(&actions::REPLICATION_MEND),
+        help: "Stop replication of a node until a repair or reset",
+        run: |session, arguments| Box::pin(mend(session, arguments, Mending::Stop)),
+    },
+    Command {
+        words: "utils dbreplication setrepltimeout",
+        arguments: &[Argument::required(
+            "seconds",
+            Kind::Text,
+            "300 to 3600; without the publisher for longer, replication has failed",
+        )],
+        action: Some(&actions::REPLICATION_TIMEOUT_SET),
+        help: "Choose how long replication may be behind before it has failed",
+        run: |session, arguments| {
+            Box::pin(async move {
+                let seconds = arguments.text("seconds");
+                let timeout = session
+                    .operations
+                    .set_replication_timeout(session.caller, seconds)
+                    .await?;
+                let text = format!("Repltimeout set to: {}s\n", timeout.seconds);
+                Ok(Reply::new(&timeout, text))
             })
         },
     },
@@ -94,6 +168,29 @@ pub(super) const COMMANDS: &[Command] = &[
         },
     },
 ];
+
+const NODE: Argument = Argument::required("node", Kind::Text, "A subscriber's host name, or all");
+const PREVIEW: Argument = Argument::optional("preview", Kind::Flag, "Only show what differs");
+
+/// Shows what differs, asks, and does it.
+async fn mend(session: &Session<'_>, arguments: &Arguments, mending: Mending) -> Outcome {
+    let (node, table) = (arguments.text("node"), arguments.optional("table"));
+    let operations = session.operations;
+    let audit = operations
+        .mending_preview(session.caller, mending, node, table)
+        .await?;
+    if arguments.given("preview") {
+        return Ok(Reply::new(&audit, text::audit(&audit)));
+    }
+    // A repair where nothing differs changes nothing.
+    if mending != Mending::Repair || !audit.is_clean() {
+        session.confirm(&text::mending(mending, &audit)).await?;
+    }
+    let done = operations
+        .mend(session.caller, mending, node, table)
+        .await?;
+    Ok(Reply::new(&done, text::repairs(&done)))
+}
 
 fn reply(monitor: Monitor) -> Reply {
     let state = if monitor.enabled {

@@ -15,7 +15,9 @@ pub(crate) use failover::{ha_history, ha_status};
 pub(crate) use groups::{availability, group, groups, moved, moves, pace, switched};
 pub(crate) use machine::{banner, network, status, version};
 pub(crate) use parameters::parameters;
-pub(crate) use replication::{datastores, replication_status, runtime_state};
+pub(crate) use replication::{
+    audit, datastores, mending, repairs, replication_status, runtime_state,
+};
 pub(crate) use services::{service_line, service_list};
 pub(crate) use tables::{
     alarms, entries, perf_classes, perf_counters, perf_instances, perf_query, user, users,

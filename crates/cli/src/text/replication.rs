@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use jiff::Zoned;
+use operations::Mending;
 use operations::ports::Replication;
+use operations::repair::{Audit, Repairs};
 use operations::replication::{Datastore, meaning};
 
 const SINGLE: &str =
@@ -44,7 +46,7 @@ pub(crate) fn runtime_state(replication: &Replication, node: &str, now: &Zoned) 
          Last Completed Table: {last}\n     \
          {}\n\n\
          DB Version: {}\n\
-         Repltimeout set to: 300s\n\
+         Repltimeout set to: {}s\n\
          PROCESS option set to: 1\n\n\
          Cluster Detailed View from {node} ({} Servers):\n\n\
          {:32}PING      DB/RPC/   REPL.    Replication    REPLICATION SETUP\n\
@@ -58,6 +60,7 @@ pub(crate) fn runtime_state(replication: &Replication, node: &str, now: &Zoned) 
             "No Errors or Mismatches found."
         },
         operations::PRODUCT_VERSION,
+        replication.timeout,
         replication.nodes.len(),
         "",
         "SERVER-NAME",
@@ -83,6 +86,83 @@ pub(crate) fn runtime_state(replication: &Replication, node: &str, now: &Zoned) 
             format!("(g_{})", index + 2),
             node.state,
         );
+    }
+    text
+}
+
+/// What differs between nodes and the publisher, table by table.
+pub(crate) fn audit(audit: &Audit) -> String {
+    let mut text = String::new();
+    for node in &audit.nodes {
+        let Some(found) = &node.answer else {
+            let _ = writeln!(text, "{}: {}", node.node, node.error);
+            continue;
+        };
+        let equal = found.tables.iter().filter(|table| table.equal).count();
+        let _ = writeln!(
+            text,
+            "{}: {equal} of {} tables are equal to the publisher's, at {}",
+            node.node,
+            found.tables.len(),
+            if found.same_place {
+                format!("entry {}", found.applied)
+            } else {
+                format!(
+                    "entry {} and the publisher at entry {}: what differs may only be late",
+                    found.applied, found.publisher_applied
+                )
+            }
+        );
+        if !found.stopped.is_empty() {
+            let _ = writeln!(text, "     Replication is stopped: {}", found.stopped);
+        }
+        for table in found.tables.iter().filter(|table| !table.equal) {
+            let rows = match table.counts {
+                Some(rows) => format!(
+                    "{} differ, {} missing, {} extra",
+                    rows.differing, rows.missing, rows.extra
+                ),
+                None => "differs".into(),
+            };
+            let _ = writeln!(
+                text,
+                "     {:<24}{rows} ({} rows here, {} on the publisher)",
+                table.table, table.rows, table.publisher_rows
+            );
+        }
+    }
+    text
+}
+
+/// The difference, and what will be done about it.
+pub(crate) fn mending(mending: Mending, found: &Audit) -> String {
+    let what = match mending {
+        Mending::Repair => {
+            "Tables that differ get the publisher's rows; rows that only the node has are lost. Its \
+             services read them again. Replication that was stopped is started again."
+        }
+        Mending::Synchronize => {
+            "Every table gets the publisher's rows, whether or not it differs; rows that only the \
+             node has are lost. Its services read everything again."
+        }
+        Mending::Reset => {
+            "The node's database starts again with nothing, under a new name in the log, and takes \
+             everything from the publisher. Until it has it, its services cannot read anything."
+        }
+        Mending::Stop => {
+            "The node gets no changes any more: what is stored there gets older, also over a \
+             restart, until it is repaired or reset."
+        }
+    };
+    audit(found) + what
+}
+
+/// What was done to nodes.
+pub(crate) fn repairs(repairs: &Repairs) -> String {
+    let mut text = String::new();
+    for node in &repairs.nodes {
+        let said = node.answer.as_ref().map_or(&node.error, |done| &done.text);
+        let _ = writeln!(text, "{}: {said}", node.node);
     }
     text
 }
@@ -124,7 +204,9 @@ pub(crate) fn datastores(stores: &[Datastore]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use operations::repair::OfNode;
     use operations::replication::Replicated;
+    use operations::{Comparison, RowCounts, TableComparison};
 
     use super::*;
 
@@ -137,6 +219,7 @@ mod tests {
             lag_seconds: 0,
             role: "leader".into(),
             applied: 17,
+            timeout: 300,
             tables: vec!["end_user".into()],
             nodes: Vec::new(),
         }
@@ -177,6 +260,49 @@ mod tests {
                 "    12 rows of this node; replication with beta: copying, 3 changes behind \
                  for 1.250 s; 7 rows of beta, not complete"
             )
+        );
+    }
+
+    #[test]
+    fn what_differs_is_told_by_table_and_row_and_where_it_was_compared() {
+        let table = |name: &str, counts| TableComparison {
+            table: name.into(),
+            equal: name == "vcard",
+            rows: 5,
+            publisher_rows: 6,
+            counts,
+        };
+        let counts = RowCounts {
+            differing: 1,
+            missing: 2,
+            extra: 1,
+        };
+        let mut answer = Comparison {
+            applied: 40,
+            publisher_applied: 40,
+            same_place: true,
+            tables: vec![table("end_user", Some(counts)), table("vcard", None)],
+            stopped: String::new(),
+        };
+        let shown = |answer: &Comparison| {
+            let node = OfNode {
+                node: "beta".into(),
+                answer: Some(answer.clone()),
+                error: String::new(),
+            };
+            audit(&Audit { nodes: vec![node] })
+        };
+        assert_eq!(
+            shown(&answer),
+            "beta: 1 of 2 tables are equal to the publisher's, at entry 40\n     \
+             end_user                1 differ, 2 missing, 1 extra (5 rows here, 6 on the publisher)\n"
+        );
+        answer.same_place = false;
+        answer.stopped = "by anna from cli".into();
+        let text = shown(&answer);
+        assert!(
+            text.contains("may only be late") && text.contains("by anna"),
+            "{text}"
         );
     }
 
