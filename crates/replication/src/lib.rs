@@ -18,6 +18,7 @@
 
 mod acknowledge;
 mod disk;
+mod epoch;
 mod log;
 mod machine;
 mod membership;
@@ -37,10 +38,11 @@ mod types;
 
 pub use acknowledge::Acknowledgement;
 pub use disk::{Disk, Folder, Output};
+pub use epoch::{Epoch, Epochs, Heard};
 pub use log::{Log, LogError};
 pub use machine::{Digests, Machine, Replica};
 pub use name::number;
-pub use network::Alone;
+pub use network::{Alone, Network};
 pub use node::{CommitError, Counts, Facts, Node, NodeMember, Options};
 pub use peers::{Line, Peers};
 pub use place::{Hold, PlaceError};

@@ -1,19 +1,21 @@
 //! The log, the vote and the committed position, durable in a redb file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{BasicNode, EntryPayload, LogState, Membership, OptionalSend, RaftLogReader};
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 
+use crate::epoch::Epoch;
 use crate::types::{
     Config, Damaged, Entry, LogId, StorageError, StorageIOError, Vote, decode_entry, encode_entry,
-    from_json, seal, to_json, unseal,
+    from_json, log_id, seal, to_json, unseal,
 };
 
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -21,6 +23,8 @@ const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 const VOTE: &str = "vote";
 const OWNER: &str = "owner";
+const EPOCH: &str = "epoch";
+const SUPERSEDED: &str = "superseded";
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
 
@@ -160,7 +164,7 @@ impl Log {
     /// ends.
     fn learn(&self, problems: &mut Vec<String>) -> Result<(), LogError> {
         let mut known = Known::default();
-        for name in [VOTE, COMMITTED, PURGED, OWNER] {
+        for name in [VOTE, COMMITTED, PURGED, OWNER, EPOCH, SUPERSEDED] {
             if let Err(LogError::Damaged(problem)) = self.state_bytes(name) {
                 problems.push(problem);
             }
@@ -212,17 +216,72 @@ impl Log {
         self.state(VOTE)
     }
 
-    /// The number of the node whose log this is; none before [`Log::claim`].
+    /// The name of the node whose log this is; none before [`Log::claim`].
     pub fn owner(&self) -> Result<Option<u64>, LogError> {
         self.state(OWNER)
     }
 
-    /// Notes the number of the node whose log this is, durably.
+    /// Notes the name of the node whose log this is, durably.
     pub fn claim(&self, node: u64) -> Result<(), LogError> {
+        self.set_state(OWNER, &node)
+    }
+
+    fn set_state(&self, name: &'static str, value: &impl serde::Serialize) -> Result<(), LogError> {
         self.write(&Changes {
-            state: vec![(OWNER, to_json(&node))],
+            state: vec![(name, to_json(value))],
             ..Changes::default()
         })
+    }
+
+    /// Which log it is.
+    pub(crate) fn epoch(&self) -> Result<Epoch, LogError> {
+        Ok(self.state(EPOCH)?.unwrap_or_default())
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: Epoch) -> Result<(), LogError> {
+        self.set_state(EPOCH, &epoch)
+    }
+
+    /// The log that this one was given up for.
+    pub(crate) fn superseded(&self) -> Result<Option<Epoch>, LogError> {
+        self.state(SUPERSEDED)
+    }
+
+    pub(crate) fn supersede(&self, by: Epoch) -> Result<(), LogError> {
+        self.set_state(SUPERSEDED, &by)
+    }
+
+    /// Begins a new epoch behind what is there, in one write: its first entry
+    /// makes node `name`, reached at `address`, the only voter.
+    pub(crate) fn begin_epoch(
+        &self,
+        epoch: Epoch,
+        name: u64,
+        address: &str,
+    ) -> Result<(), LogError> {
+        let (_, last) = self.ends();
+        let vote = self.vote()?;
+        let term = vote.map_or(0, |vote| vote.leader_id().get_term());
+        let term = term.max(last.map_or(0, |id| id.leader_id.term)) + 1;
+        let id = log_id(term, name, last.map_or(0, |id| id.index + 1));
+        let nodes = BTreeMap::from([(name, BasicNode::new(address))]);
+        let membership = Membership::new(vec![BTreeSet::from([name])], nodes);
+        let entry = Entry {
+            log_id: id,
+            payload: EntryPayload::Membership(membership),
+        };
+        self.write(&Changes {
+            entries: vec![(id.index, encode_entry(&entry))],
+            state: vec![
+                (EPOCH, to_json(&epoch)),
+                (OWNER, to_json(&name)),
+                (VOTE, to_json(&Vote::new(term, name))),
+            ],
+            forget: Some(SUPERSEDED),
+            ..Changes::default()
+        })?;
+        self.known().last = Some(id);
+        Ok(())
     }
 
     /// The last entry that was dropped, and the last there is.
@@ -335,6 +394,9 @@ impl Log {
             for (name, bytes) in &change.state {
                 state.insert(*name, seal(name.as_bytes(), bytes).as_slice())?;
             }
+            if let Some(name) = change.forget {
+                state.remove(name)?;
+            }
         }
         write.commit()?;
         Ok(())
@@ -367,6 +429,7 @@ struct Changes {
     remove_upto: Option<u64>,
     entries: Vec<(u64, Vec<u8>)>,
     state: Vec<(&'static str, Vec<u8>)>,
+    forget: Option<&'static str>,
 }
 
 fn read_error(error: &LogError) -> StorageError {

@@ -10,7 +10,18 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 
+use crate::epoch::Epochs;
 use crate::types::{Config, Vote};
+
+/// The ways to other nodes, which say in which epoch of the log they speak.
+pub trait Network: RaftNetworkFactory<Config> {
+    /// Takes the epoch of this node, which may change.
+    fn speak_in(&self, epochs: Epochs);
+}
+
+impl Network for Alone {
+    fn speak_in(&self, _: Epochs) {}
+}
 
 /// The network of a node that is a cluster of its own: nobody is there.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::{BasicNode, RaftNetworkFactory, SnapshotPolicy};
+use openraft::{BasicNode, SnapshotPolicy};
 use prost::Message;
 use store::{Command, HistoryLimits, Outcome, Transaction};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,14 +16,17 @@ use tokio::time::Instant;
 
 use crate::acknowledge::{Acknowledgement, Waits};
 use crate::disk::{Disk, Folder};
-use crate::log::Log;
+use crate::epoch::{Epoch, Epochs, Heard};
+use crate::log::{Log, LogError};
 use crate::machine::{Machine, Replica};
 use crate::membership::next_change;
+use crate::name::number;
+use crate::network::Network;
 use crate::pause::Pause;
-use crate::recovery::{OpenError, RESET, Recovery, mark_closed, open};
+use crate::recovery::{OpenError, Order, PROMOTE, RESET, Recovery, mark_closed, open};
 use crate::responder::Responder;
 use crate::snapshot::Snapshots;
-use crate::types::{Config, Raft};
+use crate::types::Raft;
 
 /// Transactions that may wait for the next write.
 const WAITING: usize = 4096;
@@ -84,6 +87,20 @@ pub enum CommitError {
     /// Another node leads.
     #[error("node {0} takes changes now, not this one; send them there")]
     Elsewhere(String),
+    /// The cluster continues with another log, in which this node does not
+    /// lead.
+    #[error(
+        "this node led the cluster's log until another one was begun ({0}) and takes no changes any \
+         more. \"utils dbreplication reset\" has it begin anew as a subscriber"
+    )]
+    Superseded(Epoch),
+    /// The node led, and lost the end of its log.
+    #[error(
+        "the publisher lost the end of its log and leads no more; another node may have it. \"utils \
+         dbreplication promote\", on the node that has the most of the log, makes that one the \
+         publisher"
+    )]
+    Forgot,
     /// The node stops, or stopped because its disk failed.
     #[error("this node takes no changes: {0}")]
     Stopped(String),
@@ -114,6 +131,13 @@ pub struct Facts {
     pub members: Vec<NodeMember>,
     /// Why replication of this node is stopped; none while it is not.
     pub stopped: Option<String>,
+    /// Which log it has.
+    pub epoch: Epoch,
+    /// The log that put an end to this one, which this node led.
+    pub superseded: Option<Epoch>,
+    /// Whether this node led under a name that it had before it lost the end
+    /// of its log, so that nobody leads.
+    pub forgot: bool,
     /// What stopped the node; empty while it runs.
     pub fault: String,
 }
@@ -161,6 +185,7 @@ pub struct Node {
     raft: Raft,
     log: Log,
     pause: Pause,
+    epochs: Epochs,
     replica: Arc<Replica>,
     snapshots: Snapshots,
     recovery: Recovery,
@@ -181,10 +206,7 @@ impl std::fmt::Debug for Node {
 
 impl Node {
     /// Opens a node and waits until everything that its log holds is applied.
-    pub async fn open<N>(options: Options, network: N) -> Result<Self, OpenError>
-    where
-        N: RaftNetworkFactory<Config>,
-    {
+    pub async fn open<N: Network>(options: Options, network: N) -> Result<Self, OpenError> {
         let for_opening = options.clone();
         let opened = tokio::task::spawn_blocking(move || open(&for_opening))
             .await
@@ -204,7 +226,9 @@ impl Node {
             .validate()
             .map_err(|error| OpenError::Raft(error.to_string()))?;
         let replica = Arc::new(opened.replica);
-        if options.found {
+        // One that begins a cluster has all there is.
+        let founds = options.found && opened.log.epoch()?.is_first();
+        if founds {
             replica.set_complete();
         }
         let machine = Machine::new(replica.clone(), opened.snapshots.clone());
@@ -212,10 +236,12 @@ impl Node {
         let (_, last) = log.ends();
         let fatal = |error: openraft::error::Fatal<u64>| OpenError::Raft(error.to_string());
         let name = opened.name;
+        let epochs = Epochs::load(&log)?;
+        network.speak_in(epochs.clone());
         let raft = Raft::new(name, Arc::new(config), network, log.clone(), machine)
             .await
             .map_err(fatal)?;
-        if options.found && last.is_none() && !raft.is_initialized().await.map_err(fatal)? {
+        if founds && last.is_none() && !raft.is_initialized().await.map_err(fatal)? {
             let alone = BTreeMap::from([(name, BasicNode::new(&options.address))]);
             raft.initialize(alone)
                 .await
@@ -244,6 +270,7 @@ impl Node {
         let node = Self {
             name,
             pause: Pause::load(&options.folder),
+            epochs,
             raft,
             log,
             replica,
@@ -328,7 +355,12 @@ impl Node {
 
     /// The service that other nodes talk to.
     pub fn responder(&self) -> Responder {
-        Responder::new(self.raft.clone(), self.replica.clone(), self.pause.clone())
+        Responder::new(
+            self.raft.clone(),
+            self.replica.clone(),
+            self.pause.clone(),
+            self.epochs.clone(),
+        )
     }
 
     /// Stops replication of this node, which must not lead, until
@@ -346,8 +378,60 @@ impl Node {
     /// Has the node begin anew at its next opening, with nothing and under a
     /// new name in the log.
     pub fn order_reset(&self, reason: &str) -> std::io::Result<()> {
-        std::fs::write(self.options.folder.join(RESET), reason)?;
+        let epoch = self.epochs.superseded().unwrap_or_default();
+        self.begin_anew(epoch.max(self.epochs.own()), reason)
+    }
+
+    fn begin_anew(&self, epoch: Epoch, reason: &str) -> std::io::Result<()> {
+        let order = Order {
+            epoch,
+            reason: reason.into(),
+        };
+        order.leave(&self.options.folder, RESET)?;
         self.pause.end().map(drop)
+    }
+
+    /// Has a new epoch of the log begin at the next opening, with this node as
+    /// the one that leads and with what it has. What others have beyond that is
+    /// void. A node that has nothing is refused.
+    pub fn order_promotion(&self, reason: &str) -> std::io::Result<Epoch> {
+        if !self.replica.is_complete() || self.facts().last_log == 0 {
+            return Err(std::io::Error::other("this node has no data to begin with"));
+        }
+        let last = self.epochs.superseded().unwrap_or_default();
+        let order = Order {
+            epoch: last.max(self.epochs.own()).next(number(self.name)),
+            reason: reason.into(),
+        };
+        order.leave(&self.options.folder, PROMOTE)?;
+        self.pause.end()?;
+        Ok(order.epoch)
+    }
+
+    /// Another node speaks in that epoch of the log. Answers what follows for
+    /// this one.
+    pub fn hear(&self, epoch: Epoch) -> Result<Heard, CommitError> {
+        let stopped = |error: String| CommitError::Stopped(error);
+        let known = self.epochs.superseded().unwrap_or_default();
+        if epoch <= known.max(self.epochs.own()) {
+            return Ok(Heard::Nothing);
+        }
+        let facts = self.facts();
+        let adopted = |error: LogError| stopped(error.to_string());
+        if facts.members.is_empty() && self.log.ends() == (None, None) {
+            self.epochs.adopt(epoch).map_err(adopted)?;
+            return Ok(Heard::Nothing);
+        }
+        let voters = facts.members.iter().filter(|member| member.voter);
+        let alone = voters.map(|member| member.node).eq([self.name]);
+        if alone || facts.leader == Some(self.name) {
+            self.epochs.supersede(epoch).map_err(adopted)?;
+            return Ok(Heard::Superseded);
+        }
+        let reason = format!("the cluster continues with {epoch}");
+        self.begin_anew(epoch, &reason)
+            .map_err(|error| stopped(error.to_string()))?;
+        Ok(Heard::Anew)
     }
 
     /// Writes the replica out and a snapshot of it, after it was changed past
@@ -375,6 +459,9 @@ impl Node {
     /// a node that does not lead changes nothing.
     pub async fn set_learners(&self, learners: &BTreeMap<u64, String>) -> Result<u32, CommitError> {
         let mut changes = 0;
+        if self.epochs.superseded().is_some() {
+            return Ok(changes);
+        }
         let own = (self.name, self.options.address.as_str());
         loop {
             let facts = self.facts();
@@ -395,6 +482,9 @@ impl Node {
     /// and a learner that keeps up has it, too. What waits together is written
     /// together.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, CommitError> {
+        if let Some(by) = self.epochs.superseded() {
+            return Err(CommitError::Superseded(by));
+        }
         let (answer, answered) = oneshot::channel();
         let stopped = || CommitError::Stopped(self.facts().fault);
         self.queue
@@ -404,7 +494,10 @@ impl Node {
             })
             .await
             .map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        match answered.await.map_err(|_| stopped())? {
+            Err(CommitError::Elsewhere(_)) if self.facts().forgot => Err(CommitError::Forgot),
+            answer => answer,
+        }
     }
 
     /// Where the node is.
@@ -422,6 +515,7 @@ impl Node {
                 .and_then(|all| all.get(id).copied().flatten())
                 .map(|id| id.index),
         });
+        let forgot = |name: &u64| *name != self.name && number(*name) == number(self.name);
         let index = |id: Option<crate::LogId>| id.map_or(0, |id| id.index);
         Facts {
             node: metrics.id,
@@ -435,6 +529,9 @@ impl Node {
             leader: metrics.current_leader,
             members: members.collect(),
             stopped: self.pause.reason(),
+            epoch: self.epochs.own(),
+            superseded: self.epochs.superseded(),
+            forgot: voters.len() == 1 && voters.iter().all(forgot),
             fault: metrics
                 .running_state
                 .err()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError,
@@ -22,7 +22,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::epoch::Epochs;
 use crate::name::number;
+use crate::network::Network;
 use crate::responder::LARGEST_MESSAGE;
 use crate::rpc::{self, replication_client::ReplicationClient};
 use crate::types::{Config, LogId, Vote, encode_entry, from_json, to_json};
@@ -37,6 +39,7 @@ type Dial = dyn Fn(u64, &str) -> Channel + Send + Sync;
 pub struct Peers {
     dial: Arc<Dial>,
     lines: Arc<Mutex<BTreeMap<u64, (String, Channel)>>>,
+    epochs: Arc<OnceLock<Epochs>>,
 }
 
 impl fmt::Debug for Peers {
@@ -52,6 +55,7 @@ impl Peers {
         Self {
             dial: Arc::new(dial),
             lines: Arc::default(),
+            epochs: Arc::default(),
         }
     }
 
@@ -71,6 +75,13 @@ impl Peers {
     }
 }
 
+impl Network for Peers {
+    fn speak_in(&self, epochs: Epochs) {
+        // A way belongs to one node, which is opened once.
+        let _ = self.epochs.set(epochs);
+    }
+}
+
 impl RaftNetworkFactory<Config> for Peers {
     type Network = Line;
 
@@ -81,6 +92,7 @@ impl RaftNetworkFactory<Config> for Peers {
         Line {
             client,
             target,
+            epochs: self.epochs.clone(),
             flight: None,
         }
     }
@@ -109,6 +121,7 @@ impl Drop for Flight {
 pub struct Line {
     client: ReplicationClient<Channel>,
     target: u64,
+    epochs: Arc<OnceLock<Epochs>>,
     flight: Option<Flight>,
 }
 
@@ -116,14 +129,19 @@ pub struct Line {
 /// pause before it tries again.
 fn lost<E: std::error::Error>(status: &Status) -> RPCError<u64, BasicNode, E> {
     match status.code() {
-        Code::Unavailable | Code::PermissionDenied | Code::Unauthenticated => {
-            RPCError::Unreachable(Unreachable::new(status))
-        }
+        Code::Unavailable
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::FailedPrecondition => RPCError::Unreachable(Unreachable::new(status)),
         _ => RPCError::Network(NetworkError::new(status)),
     }
 }
 
 impl Line {
+    fn epoch(&self) -> Option<rpc::Epoch> {
+        self.epochs.get().map(|epochs| epochs.own().into())
+    }
+
     #[expect(clippy::result_large_err, reason = "the engine's own error")]
     fn read<T, E>(&self, answer: &rpc::Answer) -> Result<T, RPCError<u64, BasicNode, E>>
     where
@@ -145,6 +163,7 @@ impl RaftNetwork<Config> for Line {
         let last = request.entries.last().map(|entry| entry.log_id);
         let cargo = (request.vote, request.prev_log_id, last);
         let message = rpc::AppendRequest {
+            epoch: self.epoch(),
             vote: to_json(&request.vote),
             previous: request.prev_log_id.map_or_else(Vec::new, |id| to_json(&id)),
             committed: request
@@ -191,6 +210,7 @@ impl RaftNetwork<Config> for Line {
         _: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
         let message = rpc::VoteRequest {
+            epoch: self.epoch(),
             request: to_json(&request),
         };
         let answer = self.client.vote(message).await;
@@ -206,6 +226,7 @@ impl RaftNetwork<Config> for Line {
     ) -> Result<SnapshotResponse<u64>, StreamingError<Config, Fatal<u64>>> {
         let (sender, parts) = mpsc::channel(2);
         let head = rpc::SnapshotPart {
+            epoch: self.epoch(),
             vote: to_json(&vote),
             meta: to_json(&snapshot.meta),
             data: Vec::new(),

@@ -1,25 +1,55 @@
 //! Opening what is on disk: checked whole, and repaired from what is sound.
 
 use std::fs;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::{HistoryLimits, SledBackend, Store};
 
 use crate::disk::Disk;
+use crate::epoch::Epoch;
 use crate::log::{Log, LogError};
 use crate::machine::{Replica, generations, next_generation};
 use crate::name;
 use crate::node::Options;
 use crate::snapshot::{Snapshots, read_position};
-use crate::types::{Entry, LogId, Vote};
+use crate::types::{Entry, LogId, Vote, to_json};
 
 const LOG: &str = "log.redb";
 const CLOSED: &str = "closed";
-/// Orders that the node begin anew; holds the reason.
+/// Orders that the node begin anew, or a new epoch of the log; holds an
+/// [`Order`].
 pub(crate) const RESET: &str = "reset";
+pub(crate) const PROMOTE: &str = "promote";
+
+/// An order for the next opening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The epoch to begin in, or to begin.
+    pub(crate) epoch: Epoch,
+    /// Why, and who wants it.
+    pub(crate) reason: String,
+}
+
+impl Order {
+    /// Leaves the order for the next opening.
+    pub(crate) fn leave(&self, folder: &Path, name: &str) -> std::io::Result<()> {
+        let new = folder.join("order.new");
+        let mut file = fs::File::create(&new)?;
+        file.write_all(&to_json(self))?;
+        file.sync_all()?;
+        fs::rename(new, folder.join(name))
+    }
+
+    fn read(folder: &Path, name: &str) -> Option<Self> {
+        let bytes = fs::read(folder.join(name)).ok()?;
+        // An order that cannot be read was never left: it is renamed whole.
+        serde_json::from_slice(&bytes).ok()
+    }
+}
 /// How often a start may end while the replica is being opened before the
 /// replica is held to be the cause. It is rebuilt without loss.
 const PATIENCE: u32 = 2;
@@ -129,18 +159,51 @@ enum Found {
 /// another begins empty when nothing is left to rebuild from; so does one
 /// that was reset, and has another number in the log than its files.
 pub(crate) fn open(options: &Options) -> Result<Opened, OpenError> {
-    let order = options.folder.join(RESET);
-    let Ok(reason) = fs::read_to_string(&order) else {
-        return open_what_is_there(options);
+    let Some(order) = Order::read(&options.folder, RESET) else {
+        let mut opened = open_what_is_there(options)?;
+        if let Some(order) = Order::read(&options.folder, PROMOTE) {
+            promote(options, &mut opened, &order)?;
+            fs::remove_file(options.folder.join(PROMOTE))?;
+        }
+        return Ok(opened);
     };
     let names = set_aside(&options.folder)?;
-    let mut opened = open_what_is_there(options)?;
-    let problem = format!("a reset was ordered: {reason}");
+    let mut opened = open_what_is_there(&Options {
+        // The cluster goes on elsewhere.
+        found: false,
+        ..options.clone()
+    })?;
+    opened.log.set_epoch(order.epoch)?;
+    let problem = format!("a reset was ordered: {}", order.reason);
     let action = "everything was set aside and comes from the publisher again";
     opened.recovery.add(&names, problem, action, false);
     // A start that is cut off before this begins anew once more.
-    fs::remove_file(&order)?;
+    for order in [PROMOTE, RESET] {
+        match fs::remove_file(options.folder.join(order)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
     Ok(opened)
+}
+
+/// Begins a new epoch of the log with what is here, unless that is done.
+fn promote(options: &Options, opened: &mut Opened, order: &Order) -> Result<(), OpenError> {
+    if opened.log.epoch()? >= order.epoch {
+        return Ok(());
+    }
+    opened
+        .log
+        .begin_epoch(order.epoch, opened.name, &options.address)?;
+    let (_, last) = opened.log.ends();
+    let problem = format!("a promotion was ordered: {}", order.reason);
+    let action = format!(
+        "this node leads from entry {} on ({})",
+        index_text(last),
+        order.epoch
+    );
+    opened.recovery.add(LOG, problem, &action, false);
+    Ok(())
 }
 
 fn open_what_is_there(options: &Options) -> Result<Opened, OpenError> {
@@ -537,10 +600,12 @@ impl Opening {
         snapshots: &Snapshots,
     ) -> Result<(Log, Store), OpenError> {
         let store = self.best_replica(store, snapshots)?;
-        let (base, _) = match &store {
+        let (base, members) = match &store {
             Some(store) => position(store)?,
             None => (None, crate::types::StoredMembership::default()),
         };
+        // Others may have the end that is lost here.
+        let alone = members.membership().nodes().count() <= 1;
         let from = base.map_or(0, |id| id.index + 1);
         let saved = damaged
             .as_ref()
@@ -576,16 +641,20 @@ impl Opening {
         self.disk.rename(LOG, &aside)?;
         let (log, _) = Log::open(self.disk.log(LOG)?)?;
         let saved_to = saved.last().map(|entry| entry.log_id.index);
-        if !self.founder {
-            // The publisher has it on record that this node has what the new
-            // log lacks.
+        if !self.founder || !alone {
+            // The others have it on record that this node has what the new log
+            // lacks. One that led leads no more by that: it would overwrite
+            // what it has forgotten.
             log.claim(name::new(self.number)?)?;
         }
         log.found(base, vote, saved)?;
         let upto = saved_to.or(base.map(|id| id.index)).unwrap_or_default();
         // What the old log held behind that is not known any more.
         store.begin_epoch(&uuid::Uuid::new_v4().to_string())?;
-        let later = if self.founder {
+        let later = if self.founder && !alone {
+            "changes after that, if there were any, are on the subscribers alone: promote the node \
+             that has the most of the log"
+        } else if self.founder {
             "changes after that, if there were any, are lost"
         } else {
             "what came after that comes from the publisher again"

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::epoch::Epochs;
 use crate::machine::Replica;
 use crate::name::number;
 use crate::pause::Pause;
@@ -27,6 +28,7 @@ pub struct Responder {
     raft: Raft,
     replica: Arc<Replica>,
     pause: Pause,
+    epochs: Epochs,
 }
 
 impl std::fmt::Debug for Responder {
@@ -36,16 +38,19 @@ impl std::fmt::Debug for Responder {
 }
 
 impl Responder {
-    pub(crate) fn new(raft: Raft, replica: Arc<Replica>, pause: Pause) -> Self {
+    pub(crate) fn new(raft: Raft, replica: Arc<Replica>, pause: Pause, epochs: Epochs) -> Self {
         Self {
             raft,
             replica,
             pause,
+            epochs,
         }
     }
 
-    /// Refuses everything while replication is stopped here.
-    fn goes_on(&self) -> Result<(), Status> {
+    /// Refuses what is said in another epoch, and everything while replication
+    /// is stopped here.
+    fn goes_on(&self, epoch: Option<rpc::Epoch>) -> Result<(), Status> {
+        self.epochs.check(epoch)?;
         match self.pause.reason() {
             None => Ok(()),
             Some(reason) => Err(Status::unavailable(format!(
@@ -106,7 +111,7 @@ impl Replication for Responder {
     async fn append(&self, request: Request<rpc::AppendRequest>) -> Reply {
         let vote: Vote = read(&request.get_ref().vote)?;
         speaks_for_itself(&request, |_| vote)?;
-        self.goes_on()?;
+        self.goes_on(request.get_ref().epoch)?;
         let message = request.into_inner();
         let entries = message
             .entries
@@ -130,7 +135,7 @@ impl Replication for Responder {
     async fn vote(&self, request: Request<rpc::VoteRequest>) -> Reply {
         let asked: VoteRequest<u64> = read(&request.get_ref().request)?;
         speaks_for_itself(&request, |_| asked.vote)?;
-        self.goes_on()?;
+        self.goes_on(request.get_ref().epoch)?;
         answer(&self.raft.vote(asked).await)
     }
 
@@ -141,7 +146,7 @@ impl Replication for Responder {
         let head = head.ok_or_else(|| Status::invalid_argument("the snapshot has no beginning"))?;
         let vote: Vote = read(&head.vote)?;
         check(remote, &vote)?;
-        self.goes_on()?;
+        self.goes_on(head.epoch)?;
         let meta: SnapshotMeta = read(&head.meta)?;
         let stopped = |error: &dyn std::fmt::Display| Status::unavailable(error.to_string());
         let file = self.raft.begin_receiving_snapshot().await;

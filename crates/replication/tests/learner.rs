@@ -4,123 +4,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use openraft::Vote;
 use openraft::error::{RPCError, RaftError};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::AppendEntriesRequest;
-use peer::testing::Wire;
-use replication::{
-    Acknowledgement, CommitError, LARGEST_MESSAGE, Node, Options, Peers, ReplicationServer, number,
-};
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
-
-/// A node that runs, and its side of the wire.
-struct Running {
-    node: Node,
-    serving: JoinHandle<()>,
-}
-
-/// The nodes of a test.
-struct Cluster {
-    wire: Wire,
-    folders: BTreeMap<u64, TempDir>,
-    grace: Duration,
-}
-
-impl Cluster {
-    fn new() -> Self {
-        Self {
-            wire: Wire::default(),
-            folders: BTreeMap::new(),
-            grace: Duration::from_secs(60),
-        }
-    }
-
-    fn folder(&mut self, number: u64) -> &Path {
-        let folder = self.folders.entry(number);
-        folder
-            .or_insert_with(|| tempfile::tempdir().unwrap())
-            .path()
-    }
-
-    async fn start(&mut self, number: u64) -> Running {
-        let mut options = Options::new(number, self.folder(number).into());
-        options.found = number == 1;
-        options.address = address(number);
-        options.grace = self.grace;
-        let peers = peers(&self.wire, number);
-        let node = Node::open(options, peers).await.unwrap();
-        let serving = serve(&self.wire, number, &node);
-        Running { node, serving }
-    }
-
-    async fn stop(&self, number: u64, running: Running) {
-        self.wire.cut(number);
-        running.serving.abort();
-        // Its connections and what they hold end with it.
-        let _ = running.serving.await;
-        running.node.close().await.unwrap();
-    }
-}
-
-/// The ways of node `from` to the others.
-fn peers(wire: &Wire, from: u64) -> Peers {
-    let wire = wire.clone();
-    Peers::new(move |to, _| wire.channel(from, to))
-}
-
-/// Lets others reach a node, until it is cut off.
-fn serve(wire: &Wire, number: u64, node: &Node) -> JoinHandle<()> {
-    let service = ReplicationServer::new(node.responder())
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
-    let serving = tonic::transport::Server::builder()
-        .add_service(service)
-        .serve_with_incoming(wire.listen(number));
-    tokio::spawn(async move { serving.await.unwrap() })
-}
-
-fn address(number: u64) -> String {
-    format!("n{number}")
-}
-
-fn learners(nodes: &[&Running]) -> BTreeMap<u64, String> {
-    let names = nodes.iter().map(|one| one.node.name());
-    names.map(|name| (name, address(number(name)))).collect()
-}
-
-async fn put(node: &Node, key: &str) -> u64 {
-    let done = node.commit(support::put(key, 1, 20)).await;
-    done.unwrap().unwrap()
-}
-
-async fn fill(node: &Node, name: &str, count: u32) {
-    for number in 0..count {
-        put(node, &format!("{name}-{number}")).await;
-    }
-}
-
-async fn follow(learner: &Node, publisher: &Node) {
-    let index = publisher.facts().applied;
-    let limit = Some(Duration::from_secs(20));
-    learner
-        .raft()
-        .wait(limit)
-        .applied_index_at_least(Some(index), "the learner follows")
-        .await
-        .unwrap();
-}
-
-fn expect_equal(learner: &Node, publisher: &Node) {
-    let (ours, theirs) = (learner.replica().store(), publisher.replica().store());
-    assert_eq!(ours.digests(), theirs.digests());
-    assert_eq!(ours.check().unwrap().problems, [""; 0]);
-}
+use replication::{Acknowledgement, CommitError, Node, number};
+use support::cluster::{Cluster, Running, expect_equal, fill, follow, learners, peers, put, serve};
 
 async fn wait_for(node: &Node, state: Acknowledgement) {
     let limit = Instant::now() + Duration::from_secs(20);

@@ -7,6 +7,7 @@
     reason = "each test uses its own part"
 )]
 
+pub mod cluster;
 pub mod recorder;
 
 use std::fs;
