@@ -86,8 +86,15 @@ fn orphaned(status: &Status, folder: &Path) -> bool {
             tracing::warn!(%error, "It was not noted that replication is good.");
         }
     }
-    let sound =
-        status.fault.is_empty() && status.refused.is_empty() && status.mismatched.is_empty();
+    let sound = [
+        &status.fault,
+        &status.refused,
+        &status.stopped,
+        &status.superseded,
+    ]
+    .iter()
+    .all(|problem| problem.is_empty())
+        && status.mismatched.is_empty();
     let away = !status.heard || status.silent_seconds > SILENCE;
     good_before && sound && away
 }

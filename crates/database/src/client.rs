@@ -10,7 +10,7 @@ use crate::rpc::{self, database_client::DatabaseClient};
 use crate::table::from_row;
 use crate::{
     Access, CheckReport, Comparison, Digests, Error, Imported, Mended, Mending, Order, Parameters,
-    Report, Revision, Statistics, Status, Table, Transaction, Watch,
+    Promotion, Report, Revision, Statistics, Status, Table, Transaction, Watch,
 };
 
 /// Largest message either way.
@@ -216,6 +216,17 @@ impl Database {
             text: reply.text,
             tables: reply.tables,
         })
+    }
+
+    /// What the promotion of this node means; where `carry_out`, has it done.
+    /// `reason` says who asked.
+    pub async fn promote(&self, carry_out: bool, reason: &str) -> Result<Promotion, Error> {
+        let request = rpc::PromoteRequest {
+            carry_out,
+            reason: reason.into(),
+        };
+        let reply = self.client().promote(request).await?;
+        Ok(Promotion::from(reply.into_inner()))
     }
 
     /// Figures on tables, watchers and files.

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use peer::Remote;
 use prost::Message;
-use replication::{Facts, LARGEST_MESSAGE, Peers, number};
-use store::{Outcome, Transaction};
+use replication::{Facts, Heard, LARGEST_MESSAGE, Peers, number};
+use store::{Action, Operation, Outcome, Transaction};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Router;
 use tonic::{Code, Request, Response, Status};
 
-use crate::Error;
 use crate::engine::Engine;
 use crate::mend;
-use crate::neighbours::{Neighbours, differing};
+use crate::neighbours::{Neighbours, differing, epoch_of};
 use crate::rpc;
 use crate::rpc::neighbour_client::NeighbourClient;
 use crate::rpc::neighbour_server::{Neighbour, NeighbourServer};
 use crate::tables::ProcessNode;
+use crate::{Error, Table};
 
 /// The port that nodes reach each other's databases at.
 pub(crate) const PORT: u16 = 1500;
@@ -161,6 +161,8 @@ pub(crate) fn word(engine: &Engine) -> rpc::Word {
     rpc::Word {
         node: number(facts.node),
         name: facts.node,
+        epoch: facts.epoch.count,
+        epoch_founder: facts.epoch.founder,
         version: env!("CARGO_PKG_VERSION").into(),
         role: facts.role,
         term: facts.term,
@@ -192,9 +194,78 @@ pub(crate) fn digests(
     }
 }
 
+/// What another node's word means for this node's log.
+fn hear(engine: &Engine, word: &rpc::Word) {
+    let epoch = epoch_of(word);
+    match engine.node().hear(epoch) {
+        Ok(Heard::Nothing) => {}
+        Ok(Heard::Anew) => engine.restart(&format!("the cluster continues with {epoch}")),
+        Ok(Heard::Superseded) => tracing::error!(
+            epoch = %epoch,
+            node = word.node,
+            "Another node leads now: this one takes no changes any more until it is reset."
+        ),
+        Err(error) => tracing::warn!(%error, "The end of this log could not be noted."),
+    }
+}
+
+/// Makes the table of nodes say that this node, which leads, is the publisher,
+/// and no other.
+pub(crate) async fn settle_roles(engine: &Engine) {
+    if !engine.leads() {
+        return;
+    }
+    let own = number(engine.node().facts().node);
+    let mut change = Transaction::default();
+    let Ok((entries, ..)) = engine.store().list("process_node", &[]) else {
+        return;
+    };
+    for entry in entries {
+        let Ok(mut row) = serde_json::from_slice::<ProcessNode>(&entry.row.content) else {
+            continue;
+        };
+        let leads = row.replica.unsigned_abs() == own;
+        let role = if leads { "publisher" } else { "subscriber" };
+        // A table without the own row is one that is being made.
+        if row.role == role {
+            continue;
+        }
+        row.role = role.into();
+        let schema = ProcessNode::SCHEMA;
+        let encoded = serde_json::to_value(&row)
+            .map_err(|error| Error::Invalid(error.to_string()))
+            .and_then(|value| Ok(schema.encode(value, schema.version)?));
+        let Ok(encoded) = encoded else { continue };
+        let step = |action: Action| Operation {
+            action: action.into(),
+            table: schema.table.into(),
+            key: entry.key.clone(),
+            version: schema.version,
+            ..Operation::default()
+        };
+        change.operations.push(Operation {
+            revision: entry.row.revision,
+            ..step(Action::Require)
+        });
+        change.operations.push(Operation {
+            row: encoded.content,
+            ..step(Action::Put)
+        });
+    }
+    if change.operations.is_empty() {
+        return;
+    }
+    match engine.propose_here(change).await {
+        Ok(Ok(_)) => tracing::info!("This node is the publisher now."),
+        // Somebody changed a row meanwhile; the next look tries again.
+        Ok(Err(_)) => {}
+        Err(error) => tracing::warn!(%error, "The publisher could not be noted."),
+    }
+}
+
 /// The other nodes by number and address: those of the table of nodes, and
 /// members that are not there, or not any more.
-fn others(engine: &Engine, facts: &Facts) -> BTreeMap<u64, String> {
+pub(crate) fn others(engine: &Engine, facts: &Facts) -> BTreeMap<u64, String> {
     let members = facts.members.iter();
     let members = members.map(|member| (number(member.node), member.address.clone()));
     let rows = rows(engine).into_iter();
@@ -204,6 +275,22 @@ fn others(engine: &Engine, facts: &Facts) -> BTreeMap<u64, String> {
     others.remove(&0);
     others.remove(&number(facts.node));
     others
+}
+
+/// Numbers of nodes that have not begun in this log, when it is not the first
+/// one: a publisher that was lost, and those who have yet to hear of the new
+/// one.
+pub(crate) fn elsewhere(engine: &Engine, cluster: &Cluster, facts: &Facts) -> Vec<u64> {
+    if facts.epoch.is_first() {
+        return Vec::new();
+    }
+    let members: Vec<u64> = facts.members.iter().map(|one| number(one.node)).collect();
+    let absent = others(engine, facts).into_keys();
+    let absent = absent.filter(|node| !members.contains(node));
+    let neighbours = cluster.neighbours();
+    absent
+        .filter(|node| neighbours.name(*node, facts.epoch).is_none())
+        .collect()
 }
 
 /// Asks every other node how it is, once.
@@ -225,6 +312,7 @@ pub(crate) async fn look_around(engine: &Arc<Engine>, cluster: &Cluster) {
             match answer {
                 Ok(Ok(reply)) => {
                     let word = reply.into_inner();
+                    hear(engine, &word);
                     let theirs = word.digests.clone();
                     let mut neighbours = cluster.neighbours();
                     neighbours.answered(word, ping, cluster.now());
@@ -292,7 +380,7 @@ pub(crate) async fn settle_members(engine: &Engine) {
         }
         // A node says itself what it is called in the log. Until it has, it
         // stays what it was; a new one is not known yet.
-        let told = cluster.neighbours().name(node);
+        let told = cluster.neighbours().name(node, facts.epoch);
         let mut members = facts.members.iter().map(|member| member.node);
         let known = members.find(|name| number(*name) == node);
         if let Some(name) = told.or(known) {
@@ -410,6 +498,7 @@ impl Neighbour for Door {
     async fn look(&self, request: Request<rpc::Word>) -> Result<Response<rpc::Word>, Status> {
         let (engine, remote) = self.enter(&request)?;
         let said = request.into_inner();
+        hear(&engine, &said);
         if let Some(cluster) = engine.cluster()
             && said.node == remote
         {

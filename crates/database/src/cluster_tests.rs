@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
 use crate::rpc::mend_request::Kind;
-use crate::{Error, cluster, mend, rpc};
+use crate::{Error, cluster, mend, promotion, rpc};
 
 struct Running {
     engine: Arc<Engine>,
@@ -446,4 +446,107 @@ async fn a_node_that_is_reset_has_another_name_in_the_log_and_everything_again()
     assert!(!subscriber.has("node9"));
     subscriber.stop(&wire, 2).await;
     publisher.stop(&wire, 1).await;
+}
+
+/// Starts a node again whose database must start again.
+async fn again(wire: &Wire, number: u64, running: Running) -> Running {
+    running.engine.failed().await;
+    let folder = running.stop(wire, number).await;
+    start(wire, number, folder).await
+}
+
+fn role(running: &Running, name: &str) -> String {
+    let rows = cluster::rows(&running.engine);
+    let mut rows = rows.into_iter().filter(|row| row.name == name);
+    rows.next().unwrap().role
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_is_promoted_the_others_follow_and_the_old_publisher_is_refused() {
+    let wire = Wire::default();
+    let (publisher, two) = pair(&wire).await;
+    publisher.engine.propose(put(3)).await.unwrap().unwrap();
+    let three = start(&wire, 3, TempDir::new().unwrap()).await;
+    publisher.settle().await;
+    follow(&two, &publisher).await;
+    follow(&three, &publisher).await;
+    let said = promotion::promote(&publisher.engine, true, "a test")
+        .await
+        .unwrap();
+    assert!(
+        said.refusal.contains("is the publisher already"),
+        "{said:?}"
+    );
+    let said = promotion::promote(&two.engine, true, "a test")
+        .await
+        .unwrap();
+    assert!(said.refusal.contains("node1, answers"), "{said:?}");
+    let last = publisher.engine.node().facts().last_log;
+    let folder = publisher.stop(&wire, 1).await;
+    // Only to show it changes nothing.
+    let said = promotion::promote(&two.engine, false, "a test")
+        .await
+        .unwrap();
+    assert_eq!(said.refusal, "");
+    let lost = said.publisher.unwrap();
+    assert!(
+        !lost.answers && lost.heard && lost.name == "node1",
+        "{lost:?}"
+    );
+    assert_eq!((lost.last_log, said.last_log), (last, last));
+    assert!(said.others.len() == 1 && said.others[0].answers && said.others[0].name == "node3");
+    assert!(two.engine.propose(put(7)).await.is_err());
+    let said = promotion::promote(&two.engine, true, "a test")
+        .await
+        .unwrap();
+    assert!(said.text.contains("starts again"), "{said:?}");
+    let two = again(&wire, 2, two).await;
+    cluster::settle_roles(&two.engine).await;
+    assert_eq!(
+        (role(&two, "node1"), role(&two, "node2")),
+        ("subscriber".into(), "publisher".into())
+    );
+    // Nobody waits for those who have another log.
+    let elsewhere = |running: &Running| {
+        let facts = running.engine.node().facts();
+        cluster::elsewhere(&running.engine, running.engine.cluster().unwrap(), &facts)
+    };
+    assert_eq!(elsewhere(&two), [1, 3]);
+    // The other subscriber hears of it when it is asked how it is.
+    two.look().await;
+    let three = again(&wire, 3, three).await;
+    two.settle().await;
+    follow(&three, &two).await;
+    assert_eq!(elsewhere(&two), [1]);
+    assert_eq!(role(&three, "node2"), "publisher");
+    three.engine.propose(put(7)).await.unwrap().unwrap();
+    assert!(two.has("node7") && three.has("node7"));
+    // The old publisher comes back, and learns that it is not one.
+    let old = start(&wire, 1, folder).await;
+    old.look().await;
+    let Err(Error::Unavailable(text)) = old.engine.propose(put(8)).await else {
+        panic!("it took a change");
+    };
+    assert!(text.contains("utils dbreplication reset"), "{text}");
+    two.settle().await;
+    let members = two.engine.node().facts().members;
+    assert_eq!(members.len(), 2, "{members:?}");
+    assert!(!two.has("node8") && old.has("node3") && !old.has("node7"));
+    // The new publisher resets it, by way of its own database.
+    let there = mend::elsewhere(&two.engine, "node1").unwrap().unwrap();
+    let request = rpc::MendRequest {
+        kind: Kind::Reset.into(),
+        reason: "a test".into(),
+        ..Default::default()
+    };
+    there.mend(request).await.unwrap();
+    let old = again(&wire, 1, old).await;
+    two.settle().await;
+    two.engine.propose(put(9)).await.unwrap().unwrap();
+    follow(&old, &two).await;
+    expect_equal(&old, &two);
+    assert!(old.engine.propose(put(10)).await.unwrap().is_ok() && two.has("node10"));
+    for (number, running) in [(1, old), (2, two), (3, three)] {
+        running.stop(&wire, number).await;
+    }
 }

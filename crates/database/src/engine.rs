@@ -85,6 +85,12 @@ impl Engine {
         self.node.replica().revisions()
     }
 
+    /// Whether this node leads and may.
+    pub(crate) fn leads(&self) -> bool {
+        let facts = self.node.facts();
+        facts.leader == Some(facts.node) && facts.superseded.is_none()
+    }
+
     /// The other nodes; none when this one is a cluster of its own.
     pub(crate) fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
@@ -121,7 +127,7 @@ impl Engine {
     pub(crate) async fn propose(&self, transaction: Transaction) -> Result<Outcome, Error> {
         let facts = self.node.facts();
         match &self.cluster {
-            Some(cluster) if facts.leader != Some(facts.node) => {
+            Some(cluster) if facts.leader != Some(facts.node) && !facts.forgot => {
                 cluster::forward(self, cluster, &transaction).await
             }
             _ => self.propose_here(transaction).await,
@@ -141,9 +147,10 @@ impl Engine {
             .commit(transaction)
             .await
             .map_err(|error| match error {
-                CommitError::Elsewhere(_) | CommitError::Stopped(_) => {
-                    Error::Unavailable(error.to_string())
-                }
+                CommitError::Elsewhere(_)
+                | CommitError::Stopped(_)
+                | CommitError::Superseded(_)
+                | CommitError::Forgot => Error::Unavailable(error.to_string()),
             })?;
         if outcome.is_ok() {
             for (table, changes) in tables {

@@ -79,6 +79,9 @@ impl Judge {
         if !seen.fault.is_empty() {
             return (state::FAILED, seen.fault.clone());
         }
+        if !seen.superseded.is_empty() {
+            return (state::FAILED, seen.superseded.clone());
+        }
         if !seen.refused.is_empty() {
             let text = format!("the publisher refuses this node: {}", seen.refused);
             return (state::FAILED, text);

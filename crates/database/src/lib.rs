@@ -19,6 +19,7 @@ pub mod layer_monitor;
 mod mend;
 mod neighbours;
 mod parameters;
+mod promotion;
 mod register;
 pub mod replicator;
 mod rpc;
@@ -41,8 +42,8 @@ pub use parameters::{PARAMETERS, Parameter, Parameters, REPLICATION_TIMEOUT};
 pub use schema::{Column, Encoded, Invalid, Kind, Migration, Schema};
 pub use serve::serve;
 pub use status::{
-    CheckReport, Comparison, Digests, Imported, Member, Mended, Mending, Order, Report, RowCounts,
-    Statistics, Status, TableComparison, TableStatistics,
+    CheckReport, Comparison, Digests, Imported, Member, Mended, Mending, Order, OtherNode,
+    Promotion, Report, RowCounts, Statistics, Status, TableComparison, TableStatistics,
 };
 pub use table::{Key, Revision, Table};
 pub use transaction::Transaction;

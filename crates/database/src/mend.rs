@@ -366,8 +366,14 @@ pub(crate) async fn mend(
 ) -> Result<rpc::MendReply, Error> {
     known(&request.tables)?;
     let facts = engine.node().facts();
-    // Also refuses the publisher.
-    let publisher = publisher(engine, &facts)?;
+    // The publisher itself is refused, unless it is one no more.
+    let publisher = publisher(engine, &facts);
+    let over = request.kind() == Kind::Reset && facts.superseded.is_some();
+    if let Err(error) = &publisher
+        && !over
+    {
+        return Err(error.clone());
+    }
     let own = cluster::name_of(engine, number(facts.node));
     let node = engine.node();
     let io = |error: std::io::Error| Error::Unavailable(error.to_string());
@@ -399,6 +405,7 @@ pub(crate) async fn mend(
             }
         }
         Kind::Repair => {
+            let publisher = publisher?;
             let started = node.follow().map_err(io)?;
             let different = differing_tables(engine, &publisher, &request.tables).await?;
             if !different.is_empty() {
@@ -428,6 +435,7 @@ pub(crate) async fn mend(
             }
         }
         Kind::Synchronize => {
+            let publisher = publisher?;
             node.follow().map_err(io)?;
             let tables = rewrite(engine, &publisher, &[]).await?;
             rpc::MendReply {

@@ -4,12 +4,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use replication::Epoch;
+
 use crate::rpc;
 
 /// A node that said nothing for so long is not known to be well.
 const SILENCE: Duration = Duration::from_secs(10);
 /// The state of a node that is not known to be well.
 const STALE: u32 = 3;
+
+/// The epoch of the log that a node has.
+pub(crate) fn epoch_of(word: &rpc::Word) -> Epoch {
+    Epoch {
+        count: word.epoch,
+        founder: word.epoch_founder,
+    }
+}
 
 /// The last that is known of a node.
 #[derive(Clone, Debug, Default)]
@@ -66,9 +76,13 @@ impl Neighbours {
         self.seen.retain(|node, _| nodes.contains(node));
     }
 
-    /// What the log calls the node of that number, as it said itself.
-    pub(crate) fn name(&self, node: u64) -> Option<u64> {
+    /// What the log of that epoch calls the node of that number, as it said
+    /// itself.
+    pub(crate) fn name(&self, node: u64, epoch: Epoch) -> Option<u64> {
         let word = self.seen.get(&node)?.word.as_ref()?;
+        if epoch_of(word) != epoch {
+            return None;
+        }
         // A version that had no names is called by its number.
         Some(if word.name == 0 { node } else { word.name })
     }
@@ -78,6 +92,25 @@ impl Neighbours {
         let seen = self.seen.get(&node)?;
         let word = seen.word.as_ref()?;
         Some((word.last_log, now.saturating_sub(seen.at)))
+    }
+
+    /// A node as it is known: of its log the last entry, and how long ago it
+    /// said so. `started` is how long the database runs.
+    pub(crate) fn other(&self, node: u64, name: String, now: Duration) -> rpc::OtherNode {
+        let seen = self.seen.get(&node);
+        let word = seen.and_then(|seen| seen.word.as_ref());
+        let at = seen
+            .filter(|_| word.is_some())
+            .map_or(Duration::ZERO, |seen| seen.at);
+        let ago = now.saturating_sub(at);
+        let silent = seen.is_none_or(|seen| !seen.error.is_empty());
+        rpc::OtherNode {
+            name,
+            answers: word.is_some() && !silent && ago <= SILENCE,
+            heard: word.is_some(),
+            last_log: word.map_or(0, |word| word.last_log),
+            seconds: ago.as_secs(),
+        }
     }
 
     /// A member with what is known of it. `member` has its number, address,
@@ -184,7 +217,13 @@ mod tests {
         // It asks us: it lives.
         neighbours.asked(word(2), at(140));
         assert_eq!(member(&neighbours, 141).state, 2);
-        assert_eq!((neighbours.name(2), neighbours.name(3)), (Some(2), None));
+        let first = Epoch::default();
+        assert_eq!(
+            (neighbours.name(2, first), neighbours.name(3, first)),
+            (Some(2), None)
+        );
+        // Who has another log has no name in this one.
+        assert_eq!(neighbours.name(2, first.next(2)), None);
         neighbours.keep([1].iter());
         assert_eq!(member(&neighbours, 142).state, 0);
     }

@@ -1,7 +1,9 @@
 //! The publisher's own place in the cluster's tables.
 
-use service::{Context, Heartbeat, Node, Role};
+use replication::number;
+use service::{Context, Heartbeat, Node};
 
+use crate::engine::Engine;
 use crate::tables::{EndUser, ProcessNode, RedundancyGroup};
 use crate::{Database, Error, Table, Transaction};
 
@@ -13,6 +15,7 @@ const BATCH: usize = 500;
 /// publisher.
 pub(crate) async fn register(
     context: &Context,
+    engine: &Engine,
     database: &Database,
     heartbeat: &Heartbeat,
 ) -> anyhow::Result<()> {
@@ -20,10 +23,10 @@ pub(crate) async fn register(
     let Ok(node) = context.node() else {
         return Ok(());
     };
-    if node.role == Role::Subscriber {
+    if !engine.leads() {
         return Ok(());
     }
-    let row = own_row(node);
+    let row = own_row(node, number(engine.node().name()))?;
     let nodes = database.list::<ProcessNode>(&[]).await?;
     let mut groups = database.list::<RedundancyGroup>(&[]).await?;
     let mut change = Transaction::new();
@@ -59,15 +62,15 @@ pub(crate) async fn register(
     Ok(())
 }
 
-fn own_row(node: Node) -> ProcessNode {
-    ProcessNode {
+fn own_row(node: Node, replica: u64) -> anyhow::Result<ProcessNode> {
+    Ok(ProcessNode {
         name: node.name,
         domain: node.domain,
         address: node.address,
         role: "publisher".into(),
         product: node.product,
-        replica: 1,
-    }
+        replica: i64::try_from(replica)?,
+    })
 }
 
 fn has(group: &RedundancyGroup, node: &str) -> bool {

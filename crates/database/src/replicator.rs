@@ -77,6 +77,8 @@ async fn look(
         .into_iter()
         // One that was added and has not joined is not missed.
         .filter(|node| node.replica != 0)
+        // Nor is one that has another log, such as a publisher that was lost.
+        .filter(|node| !seen.elsewhere.contains(&node.replica.unsigned_abs()))
         .map(|node| (node.replica.unsigned_abs(), node.name, node.address))
         .collect();
     let report = judge.judge(&seen, &expected, patience, now);

@@ -217,6 +217,7 @@ async fn know_others(engine: &Arc<Engine>, stop: &CancellationToken) {
             }
         };
         let work = async {
+            cluster::settle_roles(engine).await;
             cluster::settle_members(engine).await;
             if let Some(others) = engine.cluster().filter(|_| round) {
                 cluster::look_around(engine, others).await;
@@ -243,7 +244,7 @@ async fn attend(
     let heartbeat = context.heartbeat("database");
     let database = Database::open(context.paths(), Access::Administration);
     let mut registered = context.node().ok();
-    register(context, &database, &heartbeat).await?;
+    register(context, engine, &database, &heartbeat).await?;
     let mut acknowledged = Acknowledgement::default();
     context.ready("Serves.");
     let mut clock = tokio::time::interval(Duration::from_secs(2));
@@ -260,7 +261,7 @@ async fn attend(
                 // `set network` gives a running node another name or address.
                 let node = context.node().ok();
                 if node != registered {
-                    register(context, &database, &heartbeat).await?;
+                    register(context, engine, &database, &heartbeat).await?;
                     registered = node;
                 }
                 let now = engine.node().acknowledgement();

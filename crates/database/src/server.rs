@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use replication::{Facts, NodeMember, number};
+use replication::{CommitError, Facts, NodeMember, number};
 use store::key::Part;
 use store::{Action, Rejection, Store, key};
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::Engine;
 use crate::feed::Feed;
-use crate::{Access, Error, Kind, Schema, cluster, mend, rpc, transfer};
+use crate::{Access, Error, Kind, Schema, cluster, mend, promotion, rpc, transfer};
 
 /// Rows or changes of about this many bytes go into one message.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -210,7 +210,10 @@ impl rpc::database_server::Database for Server {
             reply.mismatched.clone_from(&neighbours.mismatched);
             reply.refused.clone_from(&neighbours.refused);
         }
+        let cluster = self.engine.cluster();
+        let elsewhere = cluster.map(|cluster| cluster::elsewhere(&self.engine, cluster, &facts));
         Ok(Response::new(rpc::StatusReply {
+            elsewhere: elsewhere.unwrap_or_default(),
             state: report.state,
             reason: report.reason,
             lag_entries: report.lag_entries,
@@ -229,6 +232,12 @@ impl rpc::database_server::Database for Server {
             epoch: store.epoch(),
             recovery: self.engine.node().recovery().text(),
             stopped: facts.stopped.unwrap_or_default(),
+            superseded: facts
+                .superseded
+                .map(CommitError::Superseded)
+                .or(facts.forgot.then_some(CommitError::Forgot))
+                .map(|why| why.to_string())
+                .unwrap_or_default(),
             complete: self.engine.node().replica().is_complete(),
             ..reply
         }))
@@ -365,6 +374,13 @@ impl rpc::database_server::Database for Server {
             None => mend::mend(&self.engine, &request).await?,
         };
         Ok(Response::new(done))
+    }
+
+    async fn promote(&self, request: Request<rpc::PromoteRequest>) -> Reply<rpc::PromoteReply> {
+        self.access.may_maintain()?;
+        let request = request.into_inner();
+        let reply = promotion::promote(&self.engine, request.carry_out, &request.reason).await?;
+        Ok(Response::new(reply))
     }
 
     async fn statistics(&self, _: Request<rpc::StatisticsRequest>) -> Reply<rpc::StatisticsReply> {

@@ -58,6 +58,12 @@ pub struct Status {
     /// Whether the tables are there to be read: a node that begins empty gets
     /// them first.
     pub complete: bool,
+    /// Why this node, which led, leads no more; empty when it does or never
+    /// did.
+    pub superseded: String,
+    /// Numbers of nodes that have not begun in this log, which is not the
+    /// first one: nobody waits for them.
+    pub elsewhere: Vec<u64>,
 }
 
 /// A node of the cluster, as this one knows it.
@@ -152,6 +158,37 @@ pub struct RowCounts {
     pub missing: u64,
     /// That only the node has.
     pub extra: u64,
+}
+
+/// What the promotion of a node means, or meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Promotion {
+    /// Why it is refused; empty when it is not.
+    pub refusal: String,
+    /// The last entry of this node's log.
+    pub last_log: u64,
+    /// The node that led; none when it is not known.
+    pub publisher: Option<OtherNode>,
+    /// The others.
+    pub others: Vec<OtherNode>,
+    /// What was done, as a sentence; empty when nothing was.
+    pub text: String,
+}
+
+/// A node as another one knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OtherNode {
+    /// Its host name.
+    pub name: String,
+    /// Whether it answers.
+    pub answers: bool,
+    /// Whether it was heard since the database started; without that the rest
+    /// is not known.
+    pub heard: bool,
+    /// The last entry of its log, as it told last.
+    pub last_log: u64,
+    /// How long ago that was, or how long ago the database started.
+    pub seconds: u64,
 }
 
 /// How a replica is brought in order.
@@ -296,6 +333,30 @@ impl From<rpc::Comparison> for Comparison {
     }
 }
 
+impl From<rpc::OtherNode> for OtherNode {
+    fn from(node: rpc::OtherNode) -> Self {
+        Self {
+            name: node.name,
+            answers: node.answers,
+            heard: node.heard,
+            last_log: node.last_log,
+            seconds: node.seconds,
+        }
+    }
+}
+
+impl From<rpc::PromoteReply> for Promotion {
+    fn from(reply: rpc::PromoteReply) -> Self {
+        Self {
+            refusal: reply.refusal,
+            last_log: reply.last_log,
+            publisher: reply.publisher.map(OtherNode::from),
+            others: reply.others.into_iter().map(OtherNode::from).collect(),
+            text: reply.text,
+        }
+    }
+}
+
 fn state(state: u32) -> u8 {
     // States end at 4, the worst.
     u8::try_from(state).unwrap_or(4)
@@ -328,6 +389,8 @@ impl From<rpc::StatusReply> for Status {
             refused: reply.refused,
             stopped: reply.stopped,
             complete: reply.complete,
+            superseded: reply.superseded,
+            elsewhere: reply.elsewhere,
         }
     }
 }
