@@ -247,6 +247,8 @@ actions! {
     REPLICATION_AUDIT = "replication.audit", Look;
     /// Bring nodes' replicas in order by the publisher's, or stop them.
     REPLICATION_MEND = "replication.mend", Administer;
+    /// Promote this node when the publisher is lost for good.
+    REPLICATION_PROMOTE = "replication.promote", Administer;
     /// Choose how long replication may be behind before it has failed.
     REPLICATION_TIMEOUT_SET = "replication.timeout.set", Administer;
     /// See the state of the real-time stores.

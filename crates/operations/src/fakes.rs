@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use database::{Comparison, Mended, Mending, TableComparison};
+use database::{Comparison, Mended, Mending, Promotion, TableComparison};
 use redundancy::{Group, Groups};
 use server_recovery_manager::{Entry, Status, Verb};
 use service::Paths;
@@ -56,6 +56,8 @@ pub struct World {
     /// The tables of nodes beside the publisher's; a node that is not there
     /// does not answer.
     pub comparisons: BTreeMap<String, Comparison>,
+    /// What a promotion of this node means.
+    pub promotion: Promotion,
     /// What every call answers, when it is to fail.
     pub fault: Option<Error>,
 }
@@ -432,6 +434,15 @@ impl Storage for Fakes {
             table.counts = table.counts.filter(|_| rows);
         }
         Ok(found)
+    }
+
+    async fn promote(&self, carry_out: bool, reason: &str) -> Result<Promotion> {
+        let word = if carry_out { "promote" } else { "promotion" };
+        let mut said = self.ask(format!("{word} for {reason}"))?.promotion.clone();
+        if carry_out && said.refusal.is_empty() {
+            said.text = "Promoted.".into();
+        }
+        Ok(said)
     }
 
     async fn mend(

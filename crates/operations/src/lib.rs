@@ -23,6 +23,7 @@ pub mod monitoring;
 pub mod network;
 pub mod parameters;
 pub mod ports;
+pub mod promotion;
 pub mod repair;
 pub mod replication;
 pub mod services;
@@ -34,7 +35,9 @@ mod import;
 mod live;
 mod operations;
 
-pub use database::{Access, Comparison, Mended, Mending, RowCounts, TableComparison};
+pub use database::{
+    Access, Comparison, Mended, Mending, OtherNode, Promotion, RowCounts, TableComparison,
+};
 pub use redundancy::{Change, Refusal};
 
 pub use action::{Action, Caller, Level, actions};

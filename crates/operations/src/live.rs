@@ -8,7 +8,8 @@ use database::tables::{
     RedundancyGroup, RosterItem, ServiceParameter, VCard,
 };
 use database::{
-    Access, Comparison, Database, Mended, Mending, REPLICATION_TIMEOUT, Transaction, Versioned,
+    Access, Comparison, Database, Mended, Mending, Promotion, REPLICATION_TIMEOUT, Transaction,
+    Versioned,
 };
 use redundancy::{Group, Groups};
 use server_recovery_manager::{Entry, Verb};
@@ -501,6 +502,10 @@ impl Storage for Store {
 
     async fn compare(&self, node: &str, tables: &[&str], rows: bool) -> Result<Comparison> {
         Ok(self.0.compare(node, tables, rows).await?)
+    }
+
+    async fn promote(&self, carry_out: bool, reason: &str) -> Result<Promotion> {
+        Ok(self.0.promote(carry_out, reason).await?)
     }
 
     async fn mend(

@@ -2,7 +2,7 @@
 //! the database and the recovery manager stand behind them on a node, fakes in
 //! tests.
 
-use database::{Comparison, Mended, Mending};
+use database::{Comparison, Mended, Mending, Promotion};
 use redundancy::{Edit, Groups};
 use serde::{Deserialize, Serialize};
 
@@ -329,6 +329,8 @@ pub trait Storage: Send + Sync {
     /// Compares tables of a node (none: all) with the publisher's; where `rows`,
     /// counts the rows that differ.
     async fn compare(&self, node: &str, tables: &[&str], rows: bool) -> Result<Comparison>;
+    /// What the promotion of this node means; where `carry_out`, has it done.
+    async fn promote(&self, carry_out: bool, reason: &str) -> Result<Promotion>;
     /// Has a node's replica brought in order, or stopped.
     async fn mend(
         &self,

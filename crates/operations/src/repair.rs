@@ -230,7 +230,7 @@ impl Operations {
     }
 }
 
-fn place(caller: &Caller) -> &str {
+pub(crate) fn place(caller: &Caller) -> &str {
     if caller.origin.is_empty() {
         caller.face
     } else {

@@ -39,12 +39,21 @@ impl Operations {
         let work = async {
             let mut services = self.supervision().services().await?;
             services.sort_by_key(|service| service.compat.to_lowercase());
-            let primary = self
-                .node()
-                .is_ok_and(|node| node.role == service::Role::Publisher);
+            let primary = self.is_publisher().await;
             Ok(ServiceList { services, primary })
         };
         caller.does(&actions::SERVICE_LIST, "", work).await
+    }
+
+    /// Whether this node is the publisher: as the table of nodes says, and
+    /// while that cannot be read as it was set up.
+    async fn is_publisher(&self) -> bool {
+        let Ok(own) = self.node() else {
+            return false;
+        };
+        let nodes = self.storage().nodes().await.unwrap_or_default();
+        let row = nodes.iter().find(|node| node.name == own.name);
+        row.map_or(own.role == service::Role::Publisher, |row| row.publisher)
     }
 
     /// Finds a service by compat name, plain name or id, in any case.

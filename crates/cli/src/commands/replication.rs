@@ -2,7 +2,7 @@
 
 use jiff::Zoned;
 use operations::replication::Monitor;
-use operations::{Mending, actions};
+use operations::{Error, Mending, actions};
 
 use crate::command::{Argument, Arguments, Command, Kind};
 use crate::reply::{Outcome, Reply};
@@ -90,6 +90,31 @@ pub(super) const COMMANDS: &[Command] = &[
         action: Some(&actions::REPLICATION_MEND),
         help: "Stop replication of a node until a repair or reset",
         run: |session, arguments| Box::pin(mend(session, arguments, Mending::Stop)),
+    },
+    Command {
+        words: "utils dbreplication promote",
+        arguments: &[Argument::optional(
+            "preview",
+            Kind::Flag,
+            "Only show what may be lost",
+        )],
+        action: Some(&actions::REPLICATION_PROMOTE),
+        help: "Make this node the publisher, when the one there was is lost for good",
+        run: |session, arguments| {
+            Box::pin(async move {
+                let operations = session.operations;
+                let found = operations.promotion_preview(session.caller).await?;
+                if arguments.given("preview") {
+                    return Ok(Reply::new(&found, text::promotion(&found)));
+                }
+                if !found.refusal.is_empty() {
+                    return Err(Error::refused(found.refusal).into());
+                }
+                session.confirm(&text::promotion(&found)).await?;
+                let done = operations.promote(session.caller).await?;
+                Ok(Reply::new(&done, format!("{}\n", done.text)))
+            })
+        },
     },
     Command {
         words: "utils dbreplication setrepltimeout",

@@ -16,7 +16,7 @@ pub(crate) use groups::{availability, group, groups, moved, moves, pace, switche
 pub(crate) use machine::{banner, network, status, version};
 pub(crate) use parameters::parameters;
 pub(crate) use replication::{
-    audit, datastores, mending, repairs, replication_status, runtime_state,
+    audit, datastores, mending, promotion, repairs, replication_status, runtime_state,
 };
 pub(crate) use services::{service_line, service_list};
 pub(crate) use tables::{

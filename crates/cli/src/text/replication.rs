@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use jiff::Zoned;
-use operations::Mending;
 use operations::ports::Replication;
 use operations::repair::{Audit, Repairs};
 use operations::replication::{Datastore, meaning};
+use operations::{Mending, OtherNode, Promotion};
 
 const SINGLE: &str =
     "cannot be performed on a cluster with a single active node; aborting operation";
@@ -157,6 +157,66 @@ pub(crate) fn mending(mending: Mending, found: &Audit) -> String {
     audit(found) + what
 }
 
+/// What the promotion of this node means.
+pub(crate) fn promotion(found: &Promotion) -> String {
+    let mut text = format!("This node has the log up to entry {}.\n", found.last_log);
+    let more = |node: &OtherNode| match node.last_log.saturating_sub(found.last_log) {
+        0 => "nothing that this node lacks".into(),
+        1 => "one entry that this node lacks".into(),
+        more => format!("{more} entries that this node lacks"),
+    };
+    match &found.publisher {
+        None => text += "It does not know its publisher, nor what is lost with it.\n",
+        Some(lost) if lost.heard => {
+            let _ = writeln!(
+                text,
+                "The publisher, {}, was heard {} s ago. Its log ended at entry {} then, with {}; what \
+                 it wrote since is lost, too.",
+                lost.name,
+                lost.seconds,
+                lost.last_log,
+                more(lost)
+            );
+        }
+        Some(lost) => {
+            let _ = writeln!(
+                text,
+                "The publisher, {}, has not been heard since this node's database started, {} s ago: \
+                 how much is lost with it is not known.",
+                lost.name, lost.seconds
+            );
+        }
+    }
+    for node in &found.others {
+        let _ = match node {
+            node if !node.answers => writeln!(
+                text,
+                "{} does not answer: whether it has more than this node is not known.",
+                node.name
+            ),
+            node if node.last_log > found.last_log => writeln!(
+                text,
+                "{} has the log up to entry {}, with {}: promote that one instead to keep them.",
+                node.name,
+                node.last_log,
+                more(node)
+            ),
+            node => writeln!(
+                text,
+                "{} has the log up to entry {}: no more than this node.",
+                node.name, node.last_log
+            ),
+        };
+    }
+    if !found.refusal.is_empty() {
+        let _ = writeln!(text, "It is refused: {}.", found.refusal);
+        return text;
+    }
+    text + "This node becomes the publisher, and every other node begins anew with its data. The old \
+            publisher is refused when it comes back, until it is reset or removed. Nodes can join \
+            only where the key of the cluster's authority is, which is the old publisher alone.\n"
+}
+
 /// What was done to nodes.
 pub(crate) fn repairs(repairs: &Repairs) -> String {
     let mut text = String::new();
@@ -304,6 +364,41 @@ mod tests {
             text.contains("may only be late") && text.contains("by anna"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_a_promotion_loses_is_told_in_words() {
+        let node = |name: &str, answers, heard, last_log| OtherNode {
+            name: name.into(),
+            answers,
+            heard,
+            last_log,
+            seconds: 45,
+        };
+        let mut found = Promotion {
+            last_log: 120,
+            publisher: Some(node("node1", false, true, 125)),
+            others: vec![
+                node("node3", true, true, 121),
+                node("node4", false, false, 0),
+            ],
+            ..Promotion::default()
+        };
+        let text = promotion(&found);
+        for words in [
+            "up to entry 120",
+            "node1, was heard 45 s ago",
+            "entry 125 then, with 5 entries that this node lacks",
+            "node3 has the log up to entry 121, with one entry that this node lacks",
+            "node4 does not answer",
+            "until it is reset or removed",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        found.publisher = Some(node("node1", false, false, 0));
+        found.refusal = "it has no data".into();
+        let text = promotion(&found);
+        assert!(text.contains("has not been heard") && text.contains("refused: it has no data"));
     }
 
     #[test]
