@@ -177,7 +177,7 @@ def no_lab() -> str | None:
 
 def lab(tests: Tests, arguments: list[str], again: bool) -> None:
     """The image's own root, first as it lies there, then booted in namespaces with real clients."""
-    need(["openssh-client"])
+    need(["openssh-client", "chromium", "chromium-driver"])
     need_clients()
     say("\n== root")
     root.build_binary()

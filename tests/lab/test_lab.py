@@ -118,7 +118,8 @@ def test_a_command_interrupted_while_it_starts_leaves_nothing_running(node, runn
     for half in (outside, inside):  # nsenter stops with its child
         with contextlib.suppress(ProcessLookupError):
             os.kill(half, signal.SIGCONT)
-    assert running.wait(20) == 130
+    # So early, Python itself may still be starting: then the signal ends it.
+    assert running.wait(20) in (130, -signal.SIGINT)
     time.sleep(1)
     assert not sleeping(node)
 
@@ -152,8 +153,8 @@ def test_cut_one_way(lab, node, second):
         assert lab.status()["cuts"] == [["node1", "node2"]]
         before = int(node.run("sh", "-c", "awk '/^Icmp:/ && !/In/ {print $2}' /proc/net/snmp"))
         assert second.attempt("sh", "-c", listen).returncode != 0
-        after = int(node.run("sh", "-c", "awk '/^Icmp:/ && !/In/ {print $2}' /proc/net/snmp"))
-        assert after > before, "the request arrived"
+        arrived = lambda: int(node.run("sh", "-c", "awk '/^Icmp:/ && !/In/ {print $2}' /proc/net/snmp")) > before  # noqa: E731
+        eventually("the request has arrived", arrived, 5)
     finally:
         lab.command("heal")
 
