@@ -188,6 +188,7 @@ def lab(tests: Tests, arguments: list[str], again: bool) -> None:
         if os.environ.get("SIGNALBOX_LAB") != "running":
             # Of the lab that is up already, nobody knows which it is.
             tests.suite("cluster", "cluster", *arguments, again=again)
+            tests.suite("promotion", "promotion", *arguments, again=again)
             tests.suite("failover", "failover", *arguments, again=again)
     finally:
         if os.environ.get("SIGNALBOX_LAB") != "running":
