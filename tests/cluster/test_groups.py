@@ -128,6 +128,7 @@ def test_high_availability_says_first_what_will_happen(publisher, subscriber):
         assert "Cisco XCP Router" in seen["nodes"][1]["down"]
         assert seen["outcome"] == {"kind": "fails-over", "nodes": "node2"}
     finally:
-        for service in ("xmpp-router", "xmpp-connection-manager"):
+        # Its dependants stopped with it; a start of it does not start them.
+        for service in ("xmpp-router", "authentication-service", "xmpp-connection-manager"):
             subscriber.cli("utils", "service", "start", service)
         subscriber.settle()
