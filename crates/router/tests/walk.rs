@@ -114,20 +114,25 @@ impl Walk {
         format!("{}/{resource}", NAMES[who / self.each])
     }
 
-    /// Takes what every client got.
+    /// Takes what every client got, and what others got by their answers.
     fn read(&mut self) {
-        for who in 0..self.clients.len() {
-            let name = self.name(who);
-            if !self.world.clients.contains_key(&name) {
-                continue;
-            }
-            while let Some(got) = self.world.take(&name) {
-                match got {
-                    Got::Closed(_) => self.clients[who].up = false,
-                    Got::Element(xml) => self.element(who, &xml),
-                }
+        while (0..self.clients.len()).any(|who| self.read_one(who)) {}
+    }
+
+    /// Takes what a client got; tells whether there was anything.
+    fn read_one(&mut self, who: usize) -> bool {
+        let name = self.name(who);
+        let mut any = false;
+        while self.world.clients.contains_key(&name)
+            && let Some(got) = self.world.take(&name)
+        {
+            any = true;
+            match got {
+                Got::Closed(_) => self.clients[who].up = false,
+                Got::Element(xml) => self.element(who, &xml),
             }
         }
+        any
     }
 
     fn element(&mut self, who: usize, xml: &str) {
