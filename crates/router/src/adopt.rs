@@ -16,6 +16,7 @@ use crate::cluster::Server;
 use crate::connect::Told;
 use crate::event::{Left, Soft};
 use crate::link::local_part;
+use crate::presence::priority_of;
 use crate::router::{Router, Timer};
 use crate::session::Session;
 use crate::slab::Key;
@@ -64,6 +65,7 @@ impl Router {
                 "Sessions of another node are taken over."
             );
         }
+        self.activate_all();
     }
 
     /// Makes a phantom of a session that another node had.
@@ -85,9 +87,12 @@ impl Router {
         }
         let jid: Arc<str> = (&*left.jid).into();
         let presence: Option<Arc<[u8]>> = presence.map(Into::into);
+        let header = presence.as_ref().map(|presence| Header::parse(presence));
+        let priority = header.and_then(|header| priority_of(&header.ok()?));
         let session = Session {
             presence: presence.clone(),
             inherited: true,
+            priority: priority.unwrap_or_default(),
             directed: left.directed,
             since: left.since,
             ..Session::new(user, jid.clone(), bare, left.peer, self.now)

@@ -55,7 +55,13 @@ pub(crate) enum Told {
 }
 
 impl Router {
-    pub(crate) fn authenticated(&mut self, connection: ConnectionId, bare: &str, peer: Box<str>) {
+    pub(crate) fn authenticated(
+        &mut self,
+        connection: ConnectionId,
+        bare: &str,
+        peer: Box<str>,
+        inactive: bool,
+    ) {
         if self.connections.contains_key(&connection) || connection.number == 0 {
             self.break_link(connection.link, "a connection number was used twice");
             return;
@@ -70,6 +76,9 @@ impl Router {
         if self.stopping {
             let error = StreamError::from(Condition::SystemShutdown);
             self.out.close(connection, stream_error(error));
+            return;
+        }
+        if inactive && self.keep_inactive(connection, name, &peer) {
             return;
         }
         if !self.serves(name) {
@@ -296,6 +305,7 @@ impl Router {
             Some(Connection::Bound(key)) if !self.detach(key) => {
                 self.end_session(key, None, Told::All);
             }
+            Some(Connection::Inactive(it)) => self.forget_inactive(connection, &it),
             Some(Connection::Bound(_)) | None => {}
         }
     }
@@ -316,6 +326,7 @@ impl Router {
                 self.out.close(connection, stream_error(error));
                 self.rest(user);
             }
+            Some(Connection::Inactive(_)) => self.end_inactive(connection, error),
             None => {}
         }
     }

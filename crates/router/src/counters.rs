@@ -14,6 +14,11 @@ pub(crate) struct Counters {
     in_slice: Counter,
     client_sessions: Counter,
     phantoms: Counter,
+    client: Counter,
+    client_inactive: Counter,
+    composed: Counter,
+    active: Counter,
+    inactive: Counter,
     exceeds: Counter,
     resumed: Counter,
     stored: Counter,
@@ -37,6 +42,7 @@ fn signed(number: impl TryInto<i64>) -> i64 {
 impl Counters {
     pub(crate) fn new(perf: &Perf, size: &str) -> Self {
         let jsm = |name| perf.counter("Cisco XCP JSM", "", name);
+        let engine = |name| perf.counter("Cisco Presence Engine", "", name);
         let session = |name| perf.counter("JSM Session Counters", "", name);
         // A kind of session that later parts of the product bring.
         session("JsmHybridSessionsActive").set(0);
@@ -46,6 +52,11 @@ impl Counters {
             in_slice: jsm("JsmMsgsInLastSlice"),
             client_sessions: session("JsmClientSessionsActive"),
             phantoms: session("JsmPhantomSessionsActive"),
+            client: session("JsmSessionsClient"),
+            client_inactive: session("JsmSessionsClientInactive"),
+            composed: session("JsmSessionsComposed"),
+            active: engine("ActiveJsmSessions"),
+            inactive: engine("InactiveJsmSessions"),
             exceeds: session("JSMSessionsExceedsThreshold"),
             resumed: jsm("JsmSessionsResumed"),
             stored: jsm("JsmOfflineMessagesStored"),
@@ -62,6 +73,13 @@ impl Counters {
         self.messages.set(signed(stats.messages));
         self.client_sessions.set(signed(stats.sessions_connected));
         self.phantoms.set(signed(stats.phantoms));
+        // Seed 004, table 3: with X users at home here and Y at the other node
+        // of the group, all with two connections, X and Y.
+        self.client.set(signed(stats.sessions_connected));
+        self.client_inactive.set(signed(stats.inactive));
+        self.composed.set(signed(stats.sessions));
+        self.active.set(signed(stats.users_active));
+        self.inactive.set(signed(stats.inactive));
         self.resumed.set(signed(stats.resumed));
         self.stored.set(signed(stats.stored));
         self.users.set(signed(stats.users_loaded));

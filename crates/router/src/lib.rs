@@ -5,8 +5,9 @@
 //!
 //! In a cluster, `cluster` knows which node serves whom, `peer` what is on its
 //! way to and from the other routers, `link` when these are there, `remote`
-//! what becomes of a stanza for a user whom another node serves, and `adopt`
-//! what becomes of sessions when another node begins to serve their users.
+//! what becomes of a stanza for a user whom another node serves, `adopt` what
+//! becomes of sessions when another node begins to serve their users, and
+//! `inactive` holds connections that wait for that.
 
 mod address;
 mod adopt;
@@ -17,6 +18,7 @@ mod connect;
 mod counters;
 mod deliver;
 mod event;
+mod inactive;
 mod info;
 mod iq;
 mod keep;

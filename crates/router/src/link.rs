@@ -44,6 +44,7 @@ impl Router {
             }
         }
         let now = self.now.monotonic;
+        self.review_inactive();
         for node in numbers {
             self.peers.entry(node).or_insert_with(|| Peer::new(now));
         }
@@ -664,6 +665,7 @@ impl Router {
             None => Told::All,
         });
         self.doubt();
+        self.review_inactive();
         for node in gained {
             let Some(peer) = self.peers.get_mut(&node) else {
                 continue;

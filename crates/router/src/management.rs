@@ -326,7 +326,8 @@ impl Router {
                     user.fresh.retain(|known| *known != connection);
                 }
             }
-            None => {}
+            // It has no counts.
+            Some(Connection::Inactive(_)) | None => {}
         }
     }
 

@@ -14,6 +14,17 @@ use crate::user::Effect;
 /// Most addresses that a session's directed presence is remembered for.
 const DIRECTED: usize = 500;
 
+/// The priority in a presence stanza; `None` when it is none (RFC 6121, 4.7.2.3).
+pub(crate) fn priority_of(header: &Header<'_>) -> Option<i8> {
+    match header.child("priority", ns::CLIENT) {
+        None => Some(0),
+        Some(child) => {
+            let priority = xmpp::Element::parse(child.bytes).ok()?;
+            priority.text().trim().parse().ok()
+        }
+    }
+}
+
 impl Router {
     /// A presence stanza of one of our clients.
     pub(crate) fn presence_from(&mut self, key: Key, header: &Header<'_>) {
@@ -76,13 +87,7 @@ impl Router {
     }
 
     fn available(&mut self, key: Key, header: &Header<'_>) {
-        let priority = match header.child("priority", ns::CLIENT) {
-            None => Some(0),
-            Some(child) => xmpp::Element::parse(child.bytes)
-                .ok()
-                .and_then(|priority| priority.text().trim().parse().ok()),
-        };
-        let Some(priority) = priority else {
+        let Some(priority) = priority_of(header) else {
             self.reply_error(
                 key,
                 header,
@@ -187,7 +192,7 @@ impl Router {
 
     /// A client became available: it learns who else is there, and what the
     /// user was asked meanwhile.
-    fn look_around(&mut self, key: Key) {
+    pub(crate) fn look_around(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else {
             return;
         };

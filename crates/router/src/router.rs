@@ -13,6 +13,7 @@ use crate::address::Address;
 use crate::adopt::Doubt;
 use crate::cluster::{Cluster, Server};
 use crate::event::{Actions, ConnectionId, Event, Time};
+use crate::inactive::{Bound, Inactive};
 use crate::link::PeerLink;
 use crate::peer::Peer;
 use crate::quota::Quotas;
@@ -30,6 +31,8 @@ pub(crate) enum Connection {
     Fresh { user: Key, peer: Box<str> },
     /// It carries a session.
     Bound(Key),
+    /// It waits for this node to serve its user.
+    Inactive(Box<Inactive>),
 }
 
 /// A stanza that a session did not get, and what its sender's count waits for.
@@ -97,6 +100,7 @@ pub struct Router {
     pub(crate) names: HashMap<Arc<str>, Key>,
     pub(crate) sessions: Slab<Session>,
     pub(crate) connections: HashMap<ConnectionId, Connection>,
+    pub(crate) inactive: Bound,
     pub(crate) hosts: HashMap<Box<str>, LinkId>,
     pub(crate) timers: BTreeSet<(u64, Timer)>,
     pub(crate) random: Random,
@@ -149,6 +153,7 @@ impl Router {
             names: HashMap::new(),
             sessions: Slab::default(),
             connections: HashMap::new(),
+            inactive: Bound::new(),
             hosts: HashMap::new(),
             timers: BTreeSet::new(),
             random,
@@ -262,6 +267,8 @@ impl Router {
         Stats {
             sessions: self.sessions.len() - phantoms,
             phantoms,
+            inactive: self.inactive.len(),
+            users_active: self.users_active(),
             sessions_connected: self
                 .sessions
                 .iter()
@@ -271,6 +278,15 @@ impl Router {
             users_loaded: self.users.len(),
             ..self.stats
         }
+    }
+
+    /// Users who have a session that is no phantom.
+    fn users_active(&self) -> usize {
+        let active = |key: &Key| !self.is_phantom(*key);
+        let users = self.users.iter();
+        users
+            .filter(|(_, user)| user.sessions.iter().any(active))
+            .count()
     }
 
     fn frame(&mut self, link: LinkId, frame: ToRouter) {
@@ -283,8 +299,12 @@ impl Router {
                 connection: number,
                 user,
                 peer,
-                secure: _,
-            } => self.authenticated(ConnectionId { link, number }, &user, peer.into()),
+                secure,
+                inactive,
+            } => {
+                let connection = ConnectionId { link, number };
+                self.authenticated(connection, &user, peer.into(), inactive && secure);
+            }
             ToRouter::Closed {
                 connection: number,
                 clean,
@@ -378,6 +398,7 @@ impl Router {
         let user = match self.connections.get(&connection) {
             Some(Connection::Bound(key)) => self.sessions.get(*key).map(|session| session.user),
             Some(Connection::Fresh { user, .. }) => Some(*user),
+            Some(Connection::Inactive(_)) => return self.inactive_element(connection, &element),
             None => None,
         };
         let Some(key) = user else { return };
@@ -421,6 +442,7 @@ impl Router {
         match self.connections.get(&connection) {
             Some(Connection::Bound(key)) => self.session_element(*key, element),
             Some(Connection::Fresh { .. }) => self.fresh_element(connection, element),
+            Some(Connection::Inactive(_)) => self.inactive_element(connection, element),
             None => {}
         }
     }
@@ -444,6 +466,7 @@ impl Router {
                     self.settle(receipt);
                 }
                 Held::Left(left) => self.adopt(key, *left),
+                Held::Activation(connection) => self.activate(key, connection),
             }
         }
         self.rest(key);

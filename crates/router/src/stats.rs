@@ -7,6 +7,10 @@ pub struct Stats {
     pub sessions: usize,
     /// Sessions of another node that wait for their clients to sign in here.
     pub phantoms: usize,
+    /// Connections that are bound here in case that this node takes over.
+    pub inactive: usize,
+    /// Users who have sessions.
+    pub users_active: usize,
     /// Sessions with a client connected.
     pub sessions_connected: usize,
     /// Users in memory.

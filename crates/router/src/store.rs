@@ -128,6 +128,7 @@ impl Router {
             }
             self.redistribute();
         }
+        self.review_inactive();
         let Some(key) = self.names.get(name).copied() else {
             return;
         };

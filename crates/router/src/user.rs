@@ -20,6 +20,8 @@ pub(crate) enum Held {
     Stanza(Box<[u8]>, Option<Receipt>),
     /// A session of the user that another node had.
     Left(Box<Left>),
+    /// An inactive connection of the user becomes a session.
+    Activation(ConnectionId),
 }
 
 impl Weight for Held {
@@ -27,6 +29,7 @@ impl Weight for Held {
         match self {
             Self::Element(_, element) => element.len(),
             Self::Stanza(stanza, _) => stanza.len(),
+            Self::Activation(_) => 0,
             Self::Left(left) => left.presence.as_ref().map_or(0, |presence| presence.len()),
         }
     }

@@ -70,6 +70,7 @@ fn cost_of_sessions_and_messages() {
             user: format!("{user}@ex"),
             peer: "192.0.2.1:50000".into(),
             secure: true,
+            inactive: false,
         };
         world.router.handle(frame(signed_in), now, &mut out);
         let rows = router::UserRows {

@@ -76,6 +76,7 @@ impl Component {
             user: format!("{user}@ex"),
             peer: "192.0.2.1:1".into(),
             secure: true,
+            inactive: false,
         };
         self.out.send(&frame).await.unwrap();
         self.send(

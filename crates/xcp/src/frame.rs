@@ -78,6 +78,9 @@ pub enum ToRouter {
         peer: String,
         /// Whether the stream is encrypted.
         secure: bool,
+        /// Whether the client wants the connection to be inactive
+        /// ([`crate::DUAL`]).
+        inactive: bool,
     },
     /// A complete first-level element from the client.
     Element {
@@ -300,8 +303,10 @@ impl Frame for ToRouter {
                 user,
                 peer,
                 secure,
+                inactive,
             } => put(out, kind::AUTHENTICATED, *connection, |out| {
                 out.put_u8((*secure).into());
+                out.put_u8((*inactive).into());
                 put_text(out, user);
                 put_text(out, peer);
             }),
@@ -340,6 +345,7 @@ impl Frame for ToRouter {
             kind::AUTHENTICATED => {
                 let connection = numbered(kind, connection)?;
                 let secure = fields.flag()?;
+                let inactive = fields.flag()?;
                 let user = fields.text()?;
                 let peer = fields.text()?;
                 fields.end(Self::Authenticated {
@@ -347,6 +353,7 @@ impl Frame for ToRouter {
                     user,
                     peer,
                     secure,
+                    inactive,
                 })
             }
             kind::ELEMENT => Ok(Self::Element {

@@ -35,6 +35,10 @@
 //! default namespace is `jabber:client`. The bytes of Close hold the stream
 //! error, if any, and not the end tag of the stream, which is the component's.
 
+/// The namespace of dual connections: a client's second, inactive connection to
+/// the node that takes its user over (`crates/router/DUAL.md`).
+pub const DUAL: &str = "urn:signalbox:dual:0";
+
 mod frame;
 mod link;
 mod listener;

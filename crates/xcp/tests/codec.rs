@@ -26,6 +26,7 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
                 user,
                 peer,
                 secure,
+                inactive: !secure,
             }
         ),
         (connection(), payload()).prop_map(|(connection, element)| ToRouter::Element {

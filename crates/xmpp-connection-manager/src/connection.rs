@@ -394,7 +394,9 @@ impl Inner {
                     step = Some(Step::Answer { exchange, response });
                 }
                 Some(Need::Abort(exchange)) => step = Some(Step::Abort(exchange)),
-                Some(Need::Hand { user }) => self.hand(connection, shard, &user, &world, &mut out),
+                Some(Need::Hand { user, inactive }) => {
+                    self.hand(connection, shard, (&user, inactive), &world, &mut out);
+                }
                 Some(Need::End(end)) => self.end(end, shard),
             }
         }
@@ -451,7 +453,7 @@ impl Inner {
         &mut self,
         connection: &Connection,
         shard: &Shard,
-        user: &str,
+        (user, inactive): (&str, bool),
         world: &Surroundings<'_>,
         out: &mut Vec<u8>,
     ) {
@@ -461,6 +463,7 @@ impl Inner {
                 user: user.into(),
                 peer: connection.peer.to_string(),
                 secure: matches!(self.out.transport, Transport::Tls(_)),
+                inactive,
             })
         });
         match handed {

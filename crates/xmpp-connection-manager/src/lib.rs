@@ -13,6 +13,7 @@
 
 mod admission;
 mod connection;
+mod dual;
 mod session;
 mod settings;
 mod shard;
@@ -49,7 +50,8 @@ const BACKLOG: u32 = 4096;
 
 /// Runs the service until it is stopped.
 pub async fn serve(context: Context) -> anyhow::Result<()> {
-    let domain = context.node()?.domain;
+    let node = context.node()?;
+    let domain = node.domain;
     let tls = Tls::load(&credentials()?)?;
     let database = Database::open(context.paths(), Access::Settings);
     let settings = Settings::default();
@@ -60,6 +62,7 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
         () = context.stopping() => return Ok(()),
     }
     settings.update(&own, &authentication);
+    let group = dual::follow(database.clone(), node.name, settings.clone());
     let threads: usize = own.get("Threads", 0);
     let running = [("domain", &*domain), ("Threads", &threads.to_string())];
     let _report = Report::start(context.paths(), context.id(), &running);
@@ -86,6 +89,7 @@ pub async fn serve(context: Context) -> anyhow::Result<()> {
     tokio::select! {
         result = manager.run(shards(threads), listen_all) => result,
         () = follow => Ok(()),
+        () = group => Ok(()),
     }
 }
 

@@ -3,8 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use xcp::DUAL;
 use xmpp::sasl::{Failure, Mechanism};
 use xmpp::{Builder, Condition, Event, Framer, Header, Jid, Limits, StreamError, StreamHeader, ns};
+
+use crate::dual::Dual;
 
 /// Attempts to authenticate on one connection.
 const ATTEMPTS: u8 = 5;
@@ -22,6 +25,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) element: usize,
     /// Whether there is a router to hand the client to.
     pub(crate) router: bool,
+    /// The other node of the redundancy group, for dual connections.
+    pub(crate) dual: &'a Dual,
 }
 
 /// Where the stream stands.
@@ -62,7 +67,7 @@ pub(crate) enum Need {
     /// Forget a SASL exchange.
     Abort(u64),
     /// Tell the router of this user's connection.
-    Hand { user: String },
+    Hand { user: String, inactive: bool },
     /// Close the connection; what is to be sent has been.
     End(End),
 }
@@ -84,6 +89,8 @@ pub(crate) struct Session {
     attempts: u8,
     /// The bare JID, between SASL and the router.
     user: Option<Box<str>>,
+    /// Whether the client wants the connection to be inactive.
+    inactive: bool,
     /// Whether our opening tag of the present stream was sent.
     opened: bool,
 }
@@ -100,6 +107,7 @@ impl Session {
             },
             attempts: 0,
             user: None,
+            inactive: false,
             opened: false,
         }
     }
@@ -259,15 +267,19 @@ impl Session {
             }
             Phase::Secured => {
                 self.offer_mechanisms(world, &mut xml);
+                world.dual.offer(&mut xml);
                 self.phase = Phase::Authenticating;
                 None
             }
             _ => {
                 offer_session(world, &mut xml);
+                world.dual.offer(&mut xml);
                 self.phase = Phase::Live;
-                self.user
-                    .take()
-                    .map(|user| Need::Hand { user: user.into() })
+                let inactive = self.inactive;
+                self.user.take().map(|user| Need::Hand {
+                    user: user.into(),
+                    inactive,
+                })
             }
         };
         *out = xml.finish();
@@ -316,6 +328,10 @@ impl Session {
                     Condition::PolicyViolation,
                     "Begin TLS before you authenticate.",
                 ))
+            }
+            (Phase::Authenticating, DUAL, "inactive") if world.dual.is_offered() => {
+                self.inactive = true;
+                Ok(None)
             }
             (Phase::Authenticating | Phase::Challenged(_), ns::SASL, name) => {
                 Ok(self.sasl(name, element, &header, world, out))

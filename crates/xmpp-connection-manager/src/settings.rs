@@ -8,6 +8,7 @@ use database::Parameters;
 use xmpp_config_manager::declared;
 
 use crate::admission::Limits;
+use crate::dual::Dual;
 
 /// Id of the service.
 const ID: &str = "xmpp-connection-manager";
@@ -26,6 +27,7 @@ struct Values {
     address: AtomicUsize,
     anonymous: AtomicUsize,
     anonymous_address: AtomicUsize,
+    dual: Dual,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             address: 20_000.into(),
             anonymous: 4_000.into(),
             anonymous_address: 500.into(),
+            dual: Dual::default(),
         }))
     }
 }
@@ -72,6 +75,11 @@ impl Settings {
         values.patience.store(patience, Ordering::Relaxed);
         let plain = authentication.get("AllowPlain", true);
         values.plain.store(plain, Ordering::Relaxed);
+    }
+
+    /// The other node of the redundancy group, for dual connections.
+    pub(crate) fn dual(&self) -> &Dual {
+        &self.0.dual
     }
 
     /// Whether PLAIN is offered.

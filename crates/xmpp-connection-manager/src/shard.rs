@@ -122,6 +122,7 @@ impl Shard {
             plain: self.settings.plain(),
             element: self.settings.element(),
             router: self.is_up(),
+            dual: self.settings.dual(),
         }
     }
 

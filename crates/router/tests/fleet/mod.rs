@@ -749,6 +749,7 @@ impl Fleet {
             user: format!("{}@ex", USERS[user]),
             peer: "192.0.2.100:1".into(),
             secure: true,
+            inactive: false,
         };
         self.event(
             node,

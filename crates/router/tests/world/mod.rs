@@ -251,6 +251,7 @@ impl World {
             user: format!("{user}@{DOMAIN}"),
             peer: "192.0.2.1:5000".into(),
             secure: true,
+            inactive: false,
         });
     }
 
