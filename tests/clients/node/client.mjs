@@ -13,13 +13,24 @@ const tell = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
 const waiting = [];
 let leaving = false;
 
-function send(stanza) {
+// The library puts a stanza into its queue of what is not acknowledged only when it is written: one whose write failed, or
+// ended after the connection did, would be in no queue, and neither sent again at a resumption nor told of.
+const counted = new WeakSet();
+entity.on("send", (stanza) => {
+  if (entity.streamManagement.enabled) counted.add(stanza);
+});
+
+async function send(stanza) {
+  const management = entity.streamManagement;
   if (entity.status !== "online" || waiting.length > 0) {
     waiting.push(stanza);
     return;
   }
-  // Once stream management has the stanza, it survives the connection: a failed write is no loss.
-  entity.send(stanza).catch(() => {});
+  const managed = management.enabled;
+  await entity.send(stanza).catch(() => {});
+  if (managed && !counted.has(stanza)) {
+    management.outbound_q.push({ stanza, stamp: new Date().toISOString() });
+  }
 }
 
 function flush() {
