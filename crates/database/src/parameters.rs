@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 
 use crate::tables::{EnterpriseParameter, ServiceParameter};
-use crate::{Database, Table, WatchEvent};
+use crate::{Database, Table};
 
 /// How long replication may be behind before it has failed: the parameter's
 /// name and its default, in seconds.
@@ -93,14 +93,7 @@ impl Parameters {
                     event = rows.next() => event,
                 };
                 sender.send_modify(|values: &mut Option<Values>| {
-                    let map = values.get_or_insert_default();
-                    match event {
-                        WatchEvent::Snapshot(rows) => *map = rows.into_iter().map(pair).collect(),
-                        WatchEvent::Put(row) => map.extend([pair(row)]),
-                        WatchEvent::Delete(key) => {
-                            map.remove(key.0.last().map_or("", String::as_str));
-                        }
-                    }
+                    event.apply(values.get_or_insert_default(), pair);
                 });
             }
         });

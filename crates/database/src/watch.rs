@@ -1,6 +1,6 @@
 //! Watching rows: what is there, then every change.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -19,6 +19,20 @@ pub enum WatchEvent<T> {
     Put(T),
     /// A row was removed.
     Delete(Key),
+}
+
+impl<T> WatchEvent<T> {
+    /// Brings a map of what was told up to date. `pair` gives a row's place in
+    /// it, the last column of its key, and what is kept of the row.
+    pub fn apply<V>(self, rows: &mut BTreeMap<String, V>, pair: impl Fn(T) -> (String, V)) {
+        match self {
+            Self::Snapshot(all) => *rows = all.into_iter().map(pair).collect(),
+            Self::Put(row) => rows.extend([pair(row)]),
+            Self::Delete(key) => {
+                rows.remove(key.0.last().map_or("", String::as_str));
+            }
+        }
+    }
 }
 
 /// A watch on rows. It reconnects by itself and goes on where it was: no

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use database::tables::{ProcessNode, RedundancyGroup, ServiceParameter};
-use database::{Database, Watch, WatchEvent};
+use database::{Database, Watch};
 use supervisor::{Client, State};
 use tokio::sync::mpsc;
 
@@ -92,22 +92,6 @@ struct Parts {
     own_parameters: Option<BTreeMap<String, String>>,
 }
 
-/// Takes an event of a watch into a map; `pair` gives key and value of a row.
-fn take<T, V>(
-    map: &mut Option<BTreeMap<String, V>>,
-    event: WatchEvent<T>,
-    pair: impl Fn(T) -> (String, V),
-) {
-    let known = map.get_or_insert_default();
-    match event {
-        WatchEvent::Snapshot(rows) => *known = rows.into_iter().map(pair).collect(),
-        WatchEvent::Put(row) => known.extend([pair(row)]),
-        WatchEvent::Delete(key) => {
-            known.remove(key.0.last().map_or("", String::as_str));
-        }
-    }
-}
-
 impl Tables {
     /// Begins to watch; the parameters that matter are those of `service`, for
     /// the cluster and for this node.
@@ -132,17 +116,17 @@ impl Tables {
                 own_parameters,
             } = &mut self.known;
             tokio::select! {
-                event = self.nodes.next() => take(nodes, event, |row| {
+                event = self.nodes.next() => event.apply(nodes.get_or_insert_default(), |row| {
                     let replica = row.replica.unsigned_abs();
                     (row.name, Place { address: row.address, replica })
                 }),
-                event = self.groups.next() => take(groups, event, |row| {
+                event = self.groups.next() => event.apply(groups.get_or_insert_default(), |row| {
                     (row.name.clone(), Group::from(row))
                 }),
-                event = self.parameters.next() => take(parameters, event, |row| {
+                event = self.parameters.next() => event.apply(parameters.get_or_insert_default(), |row| {
                     (row.name, row.value)
                 }),
-                event = self.own_parameters.next() => take(own_parameters, event, |row| {
+                event = self.own_parameters.next() => event.apply(own_parameters.get_or_insert_default(), |row| {
                     (row.name, row.value)
                 }),
             }

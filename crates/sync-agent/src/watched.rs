@@ -59,13 +59,13 @@ impl Watched {
             event = self.nodes.next() => {
                 let pair = |row: ProcessNode| (row.name, row.replica != 0);
                 let nodes = self.known_nodes.get_or_insert_default();
-                take(nodes, event, pair);
+                event.apply(nodes, pair);
                 agent.set_nodes(nodes.clone());
             }
             event = self.groups.next() => {
                 let pair = |row: RedundancyGroup| (row.name.clone(), group(row));
                 let groups = self.known_groups.get_or_insert_default();
-                take(groups, event, pair);
+                event.apply(groups, pair);
                 agent.set_groups(Groups::new(groups.values().cloned().collect()));
             }
             () = self.parameters.changed() => self.take_mode(agent),
@@ -74,21 +74,6 @@ impl Watched {
 
     fn take_mode(&self, agent: &mut Agent) {
         agent.set_mode(self.parameters.get(MODE, Mode::default()));
-    }
-}
-
-/// Keeps a small table.
-fn take<T, V>(
-    rows: &mut BTreeMap<String, V>,
-    event: WatchEvent<T>,
-    pair: impl Fn(T) -> (String, V),
-) {
-    match event {
-        WatchEvent::Snapshot(all) => *rows = all.into_iter().map(pair).collect(),
-        WatchEvent::Put(row) => rows.extend([pair(row)]),
-        WatchEvent::Delete(key) => {
-            rows.remove(key.0.first().map_or("", String::as_str));
-        }
     }
 }
 
