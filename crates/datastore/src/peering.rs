@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use database::tables::{ProcessNode, RedundancyGroup};
-use database::{Access, Database, WatchEvent};
+use database::{Access, Database};
 use peer::{Credentials, Remote};
 use service::{Alarms, Context, Severity};
 use tokio::sync::mpsc;
@@ -86,35 +86,13 @@ fn peer_of(
     nodes: &BTreeMap<String, ProcessNode>,
     groups: &BTreeMap<String, RedundancyGroup>,
 ) -> Option<Node> {
-    let pair = groups.values().find_map(|group| {
-        let (first, second) = (group.first.as_str(), group.second.as_deref()?);
-        match own {
-            own if own == first => Some(second),
-            own if own == second => Some(first),
-            _ => None,
-        }
-    });
-    let row = nodes.get(pair?).filter(|row| row.replica != 0)?;
+    let other = groups.values().find_map(|group| group.other(own))?;
+    let row = nodes.get(other).filter(|row| row.replica != 0)?;
     Some(Node {
         name: row.name.clone(),
         replica: row.replica.unsigned_abs(),
         address: row.address.clone(),
     })
-}
-
-fn take<T>(map: &mut BTreeMap<String, T>, event: WatchEvent<T>, name: fn(&T) -> &str) {
-    match event {
-        WatchEvent::Snapshot(rows) => {
-            let rows = rows.into_iter().map(|row| (name(&row).to_owned(), row));
-            *map = rows.collect();
-        }
-        WatchEvent::Put(row) => {
-            map.insert(name(&row).to_owned(), row);
-        }
-        WatchEvent::Delete(key) => {
-            map.remove(key.0.first().map_or("", String::as_str));
-        }
-    }
 }
 
 /// Keeps up to date who the other node is.
@@ -124,8 +102,8 @@ async fn follow_group(database: Database, own: String, shared: Arc<Shared>) {
     let (mut nodes, mut groups) = (BTreeMap::new(), BTreeMap::new());
     loop {
         tokio::select! {
-            event = node_rows.next() => take(&mut nodes, event, |row: &ProcessNode| &row.name),
-            event = group_rows.next() => take(&mut groups, event, |row: &RedundancyGroup| &row.name),
+            event = node_rows.next() => event.apply(&mut nodes, |row| (row.name.clone(), row)),
+            event = group_rows.next() => event.apply(&mut groups, |row| (row.name.clone(), row)),
         }
         if nodes.is_empty() || groups.is_empty() {
             // Not everything has come yet.

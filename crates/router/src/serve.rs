@@ -235,15 +235,8 @@ impl Shell {
 
     /// The node that takes a node's users over when it fails.
     fn stand_in(&self, node: &str) -> Option<&str> {
-        self.groups.values().find_map(|group| {
-            let (first, second) = (group.first.as_str(), group.second.as_deref()?);
-            match node {
-                _ if !group.high_availability => None,
-                node if node == first => Some(second),
-                node if node == second => Some(first),
-                _ => None,
-            }
-        })
+        let mut groups = self.groups.values().filter(|it| it.high_availability);
+        groups.find_map(|group| group.other(node))
     }
 
     /// This node serves these homes from now on.
@@ -433,22 +426,6 @@ impl Shell {
     }
 }
 
-/// Takes an event of a watch into a map.
-fn take<T>(map: &mut BTreeMap<String, T>, event: WatchEvent<T>, name: fn(&T) -> &String) {
-    match event {
-        WatchEvent::Put(row) => {
-            map.insert(name(&row).clone(), row);
-        }
-        WatchEvent::Delete(key) => {
-            map.remove(key.0.first().map_or("", String::as_str));
-        }
-        WatchEvent::Snapshot(rows) => {
-            let rows = rows.into_iter().map(|row| (name(&row).clone(), row));
-            *map = rows.collect();
-        }
-    }
-}
-
 /// The certificate for connections between nodes; a test has none.
 fn credentials() -> anyhow::Result<Option<Credentials>> {
     let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
@@ -562,11 +539,11 @@ pub async fn serve_homes(ctx: Context, mut homes: Homes) -> anyhow::Result<()> {
             event = users.next() => shell.users_changed(event),
             event = rosters.next() => shell.rosters_changed(event),
             event = nodes.next() => {
-                take(&mut shell.nodes, event, |node| &node.name);
+                event.apply(&mut shell.nodes, |row| (row.name.clone(), row));
                 shell.cluster_changed();
             }
             event = groups.next() => {
-                take(&mut shell.groups, event, |group| &group.name);
+                event.apply(&mut shell.groups, |row| (row.name.clone(), row));
                 shell.cluster_changed();
             }
             homes = next_homes(&mut homes) => {

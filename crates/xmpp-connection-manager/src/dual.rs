@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
 use database::tables::{ProcessNode, RedundancyGroup};
-use database::{Database, Parameters, WatchEvent};
+use database::{Database, Parameters};
 use xcp::DUAL;
 use xmpp::Builder;
 
@@ -58,24 +58,12 @@ pub(crate) async fn follow(database: Database, own: String, settings: Settings) 
     let (mut nodes, mut groups) = (BTreeMap::new(), BTreeMap::new());
     loop {
         tokio::select! {
-            event = node_rows.next() => take(&mut nodes, event, |row| &row.name),
-            event = group_rows.next() => take(&mut groups, event, |row| &row.name),
+            event = node_rows.next() => event.apply(&mut nodes, |row| (row.name.clone(), row)),
+            event = group_rows.next() => event.apply(&mut groups, |row| (row.name.clone(), row)),
             () = limits.changed() => {}
         }
         let other = other(&own, &nodes, &groups);
         settings.dual().set(other.map(|node| offer(node, &limits)));
-    }
-}
-
-/// Keeps a table up to date whose key is one column.
-fn take<T>(rows: &mut BTreeMap<String, T>, event: WatchEvent<T>, key: fn(&T) -> &String) {
-    let pair = |row: T| (key(&row).clone(), row);
-    match event {
-        WatchEvent::Snapshot(all) => *rows = all.into_iter().map(pair).collect(),
-        WatchEvent::Put(row) => rows.extend([pair(row)]),
-        WatchEvent::Delete(key) => {
-            rows.remove(key.0.first().map_or("", String::as_str));
-        }
     }
 }
 
@@ -85,10 +73,8 @@ fn other<'a>(
     nodes: &'a BTreeMap<String, ProcessNode>,
     groups: &BTreeMap<String, RedundancyGroup>,
 ) -> Option<&'a ProcessNode> {
-    let groups = groups.values().filter(|group| group.high_availability);
-    let mut pairs = groups.filter_map(|group| Some([&group.first, group.second.as_ref()?]));
-    let pair = pairs.find(|pair| pair.iter().any(|node| *node == own))?;
-    let other = pair.into_iter().find(|node| *node != own)?;
+    let mut groups = groups.values().filter(|group| group.high_availability);
+    let other = groups.find_map(|group| group.other(own))?;
     nodes.get(other).filter(|node| node.replica != 0)
 }
 

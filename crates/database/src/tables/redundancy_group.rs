@@ -21,6 +21,19 @@ pub struct RedundancyGroup {
     pub high_availability: bool,
 }
 
+impl RedundancyGroup {
+    /// The node that is in the group with `node`; none in a group of one, or
+    /// for a node of another group.
+    pub fn other(&self, node: &str) -> Option<&str> {
+        let second = self.second.as_deref()?;
+        match node {
+            node if node == self.first => Some(second),
+            node if node == second => Some(&self.first),
+            _ => None,
+        }
+    }
+}
+
 impl Table for RedundancyGroup {
     const SCHEMA: &'static Schema = &Schema {
         table: "redundancy_group",
