@@ -48,15 +48,7 @@ impl Router {
             }
             number += 1;
             let key = self.user(&name);
-            let Some(user) = self.users.get_mut(key) else {
-                continue;
-            };
-            user.idle = None;
-            if user.is_ready() && user.held.is_empty() {
-                self.adopt(key, left);
-            } else {
-                user.held.push_back(Held::Left(Box::new(left)));
-            }
+            self.in_turn(key, Held::Left(Box::new(left)));
         }
         if number > 0 {
             tracing::info!(

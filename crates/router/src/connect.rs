@@ -45,6 +45,16 @@ pub(crate) fn see_other_host(address: &str) -> Vec<u8> {
     xml.finish()
 }
 
+/// What a request to bind a resource wants: `None` for anything else, and a
+/// resource only if it names one.
+pub(crate) fn wanted_resource(request: &Header<'_>) -> Option<Option<String>> {
+    let is_set = request.is_stanza("iq") && request.kind().is_some_and(|kind| kind == "set");
+    let bind = request.child("bind", ns::BIND).filter(|_| is_set)?;
+    let bind = xmpp::Element::parse_in(bind.bytes, ns::BIND).ok();
+    let resource = bind.and_then(|bind| bind.child("resource", ns::BIND).map(xmpp::Element::text));
+    Some(resource.filter(|resource| !resource.is_empty()))
+}
+
 /// Who is told that a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
@@ -109,11 +119,7 @@ impl Router {
             self.fresh_management(connection, user, &header);
             return;
         }
-        let bind = header
-            .is_stanza("iq")
-            .then(|| header.child("bind", ns::BIND))
-            .flatten();
-        let Some(bind) = bind.filter(|_| header.kind().is_some_and(|kind| kind == "set")) else {
+        let Some(wanted) = wanted_resource(&header) else {
             let error = StreamError::new(
                 Condition::NotAuthorized,
                 "A resource must be bound before anything else is sent.",
@@ -121,10 +127,6 @@ impl Router {
             self.end_connection(connection, error);
             return;
         };
-        let wanted = xmpp::Element::parse_in(bind.bytes, ns::BIND)
-            .ok()
-            .and_then(|bind| bind.child("resource", ns::BIND).map(xmpp::Element::text))
-            .filter(|resource| !resource.is_empty());
         self.bind(connection, user, peer, &header, wanted.as_deref());
     }
 
@@ -151,7 +153,7 @@ impl Router {
             Some(wanted) => match xmpp::Jid::new(&format!("{bare}/{wanted}")) {
                 Ok(jid) => jid.resource().unwrap_or_default().to_owned(),
                 Err(_) => {
-                    self.refuse_bind(connection, request, StanzaError::BadRequest);
+                    self.refuse_bind(connection, request, StanzaError::BadRequest, "");
                     return;
                 }
             },
@@ -173,7 +175,7 @@ impl Router {
         let sessions = self.users.get(user).into_iter();
         let sessions = sessions.flat_map(|user| &user.sessions);
         if sessions.filter(|key| !self.is_phantom(**key)).count() >= limit {
-            self.refuse_bind(connection, request, StanzaError::ResourceConstraint);
+            self.refuse_bind(connection, request, StanzaError::ResourceConstraint, "");
             return;
         }
         let jid: std::sync::Arc<str> = format!("{bare}/{resource}").into();
@@ -203,20 +205,31 @@ impl Router {
         }
         self.announce(key);
         self.announce_route(user_key);
+        self.grant_bind(connection, request, &jid);
+        tracing::debug!(session = %jid, "A session began.");
+    }
+
+    /// Tells the client which full address is bound.
+    pub(crate) fn grant_bind(&mut self, connection: ConnectionId, request: &Header<'_>, jid: &str) {
         let mut xml = Builder::new();
         xml.start("iq").attribute("type", "result");
         xml.maybe("id", request.id().map(|id| id.get()).as_deref());
         xml.start("bind").attribute("xmlns", ns::BIND);
-        xml.start("jid").text(&jid);
+        xml.start("jid").text(jid);
         self.out.element(connection, &[&xml.finish()]);
-        tracing::debug!(session = %jid, "A session began.");
     }
 
-    fn refuse_bind(&mut self, connection: ConnectionId, request: &Header<'_>, error: StanzaError) {
+    pub(crate) fn refuse_bind(
+        &mut self,
+        connection: ConnectionId,
+        request: &Header<'_>,
+        error: StanzaError,
+        text: &str,
+    ) {
         let mut xml = Builder::new();
         xml.start("iq").attribute("type", "error");
         xml.maybe("id", request.id().map(|id| id.get()).as_deref());
-        stanza::write_error(&mut xml, error, "");
+        stanza::write_error(&mut xml, error, text);
         self.out.element(connection, &[&xml.finish()]);
     }
 

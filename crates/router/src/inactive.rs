@@ -9,12 +9,12 @@ use xcp::DUAL;
 use xmpp::{Builder, Condition, Header, StreamError, ns};
 
 use crate::cluster::Server;
-use crate::connect::stream_error;
+use crate::connect::{stream_error, wanted_resource};
 use crate::event::ConnectionId;
 use crate::router::{Connection, Router};
 use crate::session::Session;
 use crate::slab::Key;
-use crate::stanza::{self, StanzaError};
+use crate::stanza::StanzaError;
 use crate::user::Held;
 
 /// An inactive connection.
@@ -91,27 +91,21 @@ impl Router {
             }
             return;
         }
-        let set = header.kind().is_some_and(|kind| kind == "set");
-        let get = header.kind().is_some_and(|kind| kind == "get");
-        if !header.is_stanza("iq") || !(set || get) {
+        let asks = header
+            .kind()
+            .is_some_and(|kind| kind == "set" || kind == "get");
+        if !header.is_stanza("iq") || !asks {
             return;
         }
-        let resource = header
-            .child("bind", ns::BIND)
-            .filter(|_| set && inactive.jid.is_none())
-            .and_then(|bind| xmpp::Element::parse_in(bind.bytes, ns::BIND).ok())
-            .and_then(|bind| bind.child("resource", ns::BIND).map(xmpp::Element::text));
+        let wanted = wanted_resource(&header).flatten();
         let bare = format!("{}@{}", inactive.user, self.domain);
-        let jid = resource
-            .filter(|resource| !resource.is_empty())
+        let jid = wanted
+            .filter(|_| inactive.jid.is_none())
             .and_then(|resource| xmpp::Jid::new(&format!("{bare}/{resource}")).ok());
         let Some(jid) = jid else {
-            let mut xml = Builder::new();
-            xml.start("iq").attribute("type", "error");
-            xml.maybe("id", header.id().map(|id| id.get()).as_deref());
             let text = "The connection is inactive: it binds the active one's resource, and waits.";
-            stanza::write_error(&mut xml, StanzaError::UnexpectedRequest, text);
-            return self.out.element(connection, &[&xml.finish()]);
+            let error = StanzaError::UnexpectedRequest;
+            return self.refuse_bind(connection, &header, error, text);
         };
         let jid: Box<str> = jid.as_str().into();
         if let Some(Connection::Inactive(inactive)) = self.connections.get_mut(&connection) {
@@ -124,12 +118,7 @@ impl Router {
             );
             self.end_connection(older, error);
         }
-        let mut xml = Builder::new();
-        xml.start("iq").attribute("type", "result");
-        xml.maybe("id", header.id().map(|id| id.get()).as_deref());
-        xml.start("bind").attribute("xmlns", ns::BIND);
-        xml.start("jid").text(&jid);
-        self.out.element(connection, &[&xml.finish()]);
+        self.grant_bind(connection, &header, &jid);
     }
 
     /// An inactive connection is not there any more.
@@ -175,15 +164,7 @@ impl Router {
         let ours: Vec<(ConnectionId, Box<str>)> = ours.collect();
         for (connection, name) in ours {
             let key = self.user(&name);
-            let Some(user) = self.users.get_mut(key) else {
-                continue;
-            };
-            user.idle = None;
-            if user.is_ready() && user.held.is_empty() {
-                self.activate(key, connection);
-            } else {
-                user.held.push_back(Held::Activation(connection));
-            }
+            self.in_turn(key, Held::Activation(connection));
         }
     }
 

@@ -455,21 +455,38 @@ impl Router {
             && let Some(held) = user.held.pop_front()
         {
             self.drain_later(key);
-            match held {
-                Held::Element(connection, element) => self.element_now(connection, &element),
-                Held::Stanza(stanza, receipt) => {
-                    if let Ok(header) = Header::parse(&stanza) {
-                        self.current = receipt;
-                        self.stanza_to_user(key, &header);
-                        self.current = None;
-                    }
-                    self.settle(receipt);
-                }
-                Held::Left(left) => self.adopt(key, *left),
-                Held::Activation(connection) => self.activate(key, connection),
-            }
+            self.held_now(key, held);
         }
         self.rest(key);
+    }
+
+    /// Handles something for a user now, or behind what waits already.
+    pub(crate) fn in_turn(&mut self, key: Key, held: Held) {
+        let Some(user) = self.users.get_mut(key) else {
+            return;
+        };
+        user.idle = None;
+        if user.is_ready() && user.held.is_empty() {
+            self.held_now(key, held);
+        } else {
+            user.held.push_back(held);
+        }
+    }
+
+    fn held_now(&mut self, key: Key, held: Held) {
+        match held {
+            Held::Element(connection, element) => self.element_now(connection, &element),
+            Held::Stanza(stanza, receipt) => {
+                if let Ok(header) = Header::parse(&stanza) {
+                    self.current = receipt;
+                    self.stanza_to_user(key, &header);
+                    self.current = None;
+                }
+                self.settle(receipt);
+            }
+            Held::Left(left) => self.adopt(key, *left),
+            Held::Activation(connection) => self.activate(key, connection),
+        }
     }
 
     /// Where an address leads.
