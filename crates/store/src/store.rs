@@ -50,6 +50,14 @@ struct Meta {
     tables: BTreeMap<String, TableRecord>,
 }
 
+impl Meta {
+    /// No change is known any more.
+    fn without_history(&mut self) {
+        self.history_from = self.revision + 1;
+        self.history_bytes = 0;
+    }
+}
+
 /// Digest and size of one table.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 struct TableRecord {
@@ -388,8 +396,7 @@ impl Store {
             take(&key, &value)?;
         }
         let mut meta = state.meta.clone();
-        meta.history_from = meta.revision + 1;
-        meta.history_bytes = 0;
+        meta.without_history();
         take(META, &record::seal(META, &meta))?;
         Ok(meta.applied)
     }
@@ -397,14 +404,24 @@ impl Store {
     /// Begins a new history: watchers read again instead of continuing.
     pub fn begin_epoch(&self, epoch: &str) -> Result<(), Error> {
         let mut state = self.state_mut();
-        let mut meta = state.meta.clone();
-        let mut batch = Batch::default();
+        let meta = state.meta.clone();
+        self.replace(&mut state, meta, Batch::default(), epoch)
+    }
+
+    /// Commits a batch with what it makes of the state; history begins anew
+    /// under the name `epoch`.
+    fn replace(
+        &self,
+        state: &mut State,
+        mut meta: Meta,
+        mut batch: Batch,
+        epoch: &str,
+    ) -> Result<(), Error> {
         for pair in self.backend.scan(b"h", b"i") {
             batch.remove(pair?.0);
         }
         meta.epoch = epoch.into();
-        meta.history_from = meta.revision + 1;
-        meta.history_bytes = 0;
+        meta.without_history();
         batch.insert(META.to_vec(), record::seal(META, &meta));
         self.backend.commit(batch)?;
         state.meta = meta;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, META, Store, TableRecord, row_key, row_range};
+use super::{Entry, Store, TableRecord, row_key, row_range};
 use crate::record;
 use crate::{Batch, Digest, Error};
 
@@ -149,17 +149,8 @@ impl Store {
             record.digest = digest.to_bytes().to_vec();
             meta.tables.insert(table.clone(), record);
         }
-        for pair in self.backend.scan(b"h", b"i") {
-            batch.remove(pair?.0);
-        }
         meta.revision = contents.revision;
-        meta.epoch = epoch.into();
-        meta.history_from = meta.revision + 1;
-        meta.history_bytes = 0;
-        batch.insert(META.to_vec(), record::seal(META, &meta));
-        self.backend.commit(batch)?;
-        state.meta = meta;
-        Ok(())
+        self.replace(&mut state, meta, batch, epoch)
     }
 }
 
