@@ -5,7 +5,7 @@ use database::Promotion;
 use crate::Operations;
 use crate::action::{Caller, actions};
 use crate::error::{Error, Result};
-use crate::repair::place;
+use crate::repair::by;
 
 impl Operations {
     /// What the promotion of this node means: what may be lost, and why it is
@@ -19,8 +19,7 @@ impl Operations {
     /// the other nodes begin anew with that.
     pub async fn promote(&self, caller: &Caller) -> Result<Promotion> {
         let work = async {
-            let reason = format!("by {} from {}", caller.user, place(caller));
-            let done = self.storage().promote(true, &reason).await?;
+            let done = self.storage().promote(true, &by(caller)).await?;
             if done.refusal.is_empty() {
                 Ok(done)
             } else {

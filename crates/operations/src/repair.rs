@@ -190,7 +190,7 @@ impl Operations {
         let subject: Vec<&str> = subject.into_iter().flatten().collect();
         let work = async {
             let tables: Vec<&str> = table.into_iter().collect();
-            let reason = format!("by {} from {}", caller.user, place(caller));
+            let reason = by(caller);
             let mut answers = Vec::new();
             for node in self.subscribers(nodes).await? {
                 let done = self.storage().mend(mending, &node, &tables, &reason).await;
@@ -230,12 +230,14 @@ impl Operations {
     }
 }
 
-pub(crate) fn place(caller: &Caller) -> &str {
-    if caller.origin.is_empty() {
+/// Who asked, for the history of the replicas.
+pub(crate) fn by(caller: &Caller) -> String {
+    let place = if caller.origin.is_empty() {
         caller.face
     } else {
         &caller.origin
-    }
+    };
+    format!("by {} from {place}", caller.user)
 }
 
 #[cfg(test)]
