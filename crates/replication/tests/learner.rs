@@ -79,11 +79,7 @@ async fn one_that_was_away_catches_up_by_itself() {
     cluster.grace = Duration::ZERO;
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     fill(&publisher.node, "first", 5).await;
     follow(&learner.node, &publisher.node).await;
     cluster.stop(2, learner).await;
@@ -111,11 +107,7 @@ async fn a_write_is_answered_when_a_learner_has_it() {
     let publisher = cluster.start(1).await;
     assert_eq!(publisher.node.acknowledgement(), Acknowledgement::Alone);
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     put(&publisher.node, "first").await;
     wait_for(&publisher.node, Acknowledgement::Replicated).await;
     for number in 0..20 {
@@ -139,11 +131,7 @@ async fn learners_that_hang_or_stop_hold_nobody_up() {
     cluster.grace = Duration::from_millis(300);
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     put(&publisher.node, "first").await;
     wait_for(&publisher.node, Acknowledgement::Replicated).await;
     // Its connections stay, and it says nothing.
@@ -176,11 +164,7 @@ async fn a_learner_whose_replica_is_lost_rebuilds_it() {
     let mut cluster = Cluster::new();
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     fill(&publisher.node, "some", 30).await;
     follow(&learner.node, &publisher.node).await;
     cluster.stop(2, learner).await;
@@ -238,11 +222,7 @@ async fn one_that_is_reset_begins_anew_and_can_be_read_when_it_has_caught_up() {
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
     assert!(publisher.node.replica().is_complete() && !learner.node.replica().is_complete());
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     fill(&publisher.node, "some", 30).await;
     follow(&learner.node, &publisher.node).await;
     let name = learner.node.name();
@@ -258,11 +238,7 @@ async fn one_that_is_reset_begins_anew_and_can_be_read_when_it_has_caught_up() {
     assert!(learner.node.name() != name && learner.node.facts().stopped.is_none());
     assert_eq!(learner.node.facts().applied, 0);
     assert!(!learner.node.replica().is_complete());
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     put(&publisher.node, "after").await;
     follow(&learner.node, &publisher.node).await;
     expect_equal(&learner.node, &publisher.node);
@@ -286,11 +262,7 @@ async fn one_that_is_stopped_takes_nothing_until_it_is_started_again() {
     cluster.grace = Duration::ZERO;
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     put(&publisher.node, "before").await;
     follow(&learner.node, &publisher.node).await;
     learner.node.stop_following("a test").unwrap();
@@ -315,11 +287,7 @@ async fn a_replica_is_mended_at_the_publisher_s_place_while_writes_go_on() {
     let mut cluster = Cluster::new();
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     fill(&publisher.node, "some", 30).await;
     follow(&learner.node, &publisher.node).await;
     // Rows that came past the log.
@@ -362,15 +330,11 @@ async fn one_that_was_removed_gets_nothing_more_and_harms_nobody() {
     let mut cluster = Cluster::new();
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     put(&publisher.node, "before").await;
     follow(&learner.node, &publisher.node).await;
     let index = learner.node.facts().last_log;
-    publisher.node.set_learners(&learners(&[])).await.unwrap();
+    publisher.teach(&[]).await;
     fill(&publisher.node, "after", 10).await;
     assert_eq!(publisher.node.acknowledgement(), Acknowledgement::Alone);
     // At most the entry that says that it is removed.

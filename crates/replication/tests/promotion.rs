@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use replication::{CommitError, Epoch, Heard, Node};
-use support::cluster::{Cluster, Running, expect_equal, fill, follow, learners, put};
+use support::cluster::{Cluster, Running, expect_equal, fill, follow, put};
 use support::value;
 
 /// A publisher, node 1, with learners 2 and 3 that have caught up.
@@ -19,11 +19,7 @@ async fn three(cluster: &mut Cluster) -> [Running; 3] {
         cluster.start(3).await,
     ];
     let [publisher, two, three] = &all;
-    publisher
-        .node
-        .set_learners(&learners(&[two, three]))
-        .await
-        .unwrap();
+    publisher.teach(&[two, three]).await;
     fill(&publisher.node, "before", 20).await;
     follow(&two.node, &publisher.node).await;
     follow(&three.node, &publisher.node).await;
@@ -82,11 +78,11 @@ async fn the_log_goes_on_without_the_publisher_and_nobody_takes_a_write_of_the_o
     assert!(epoch > Epoch::default() && epoch.founder == 2);
     put(&two.node, "new").await;
     // Who follows the old log is told nothing of the new one until it begins anew.
-    two.node.set_learners(&learners(&[&three])).await.unwrap();
+    two.teach(&[&three]).await;
     minutes_pass(1).await;
     assert!(!has(&three.node, "new"));
     let three = begin_anew(&mut cluster, 3, three, epoch).await;
-    two.node.set_learners(&learners(&[&three])).await.unwrap();
+    two.teach(&[&three]).await;
     follow(&three.node, &two.node).await;
     expect_equal(&three.node, &two.node);
     assert!(has(&three.node, "before-7") && has(&three.node, "new"));
@@ -138,10 +134,7 @@ async fn the_log_goes_on_without_the_publisher_and_nobody_takes_a_write_of_the_o
         (facts.epoch, facts.superseded, facts.applied),
         (epoch, None, 0)
     );
-    two.node
-        .set_learners(&learners(&[&three, &old]))
-        .await
-        .unwrap();
+    two.teach(&[&three, &old]).await;
     put(&two.node, "newest").await;
     follow(&old.node, &two.node).await;
     expect_equal(&old.node, &two.node);
@@ -156,11 +149,7 @@ async fn what_was_acknowledged_and_not_applied_yet_is_kept() {
     let mut cluster = Cluster::new();
     let publisher = cluster.start(1).await;
     let learner = cluster.start(2).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&learner]))
-        .await
-        .unwrap();
+    publisher.teach(&[&learner]).await;
     fill(&publisher.node, "before", 5).await;
     follow(&learner.node, &publisher.node).await;
     // In its log, and answered, before it is in its replica.
@@ -218,7 +207,7 @@ async fn a_node_without_data_is_not_promoted_and_joins_any_epoch() {
     // It has nothing to give up, so that it need not begin anew.
     assert_eq!(four.node.hear(epoch).unwrap(), Heard::Nothing);
     assert_eq!(four.node.facts().epoch, epoch);
-    two.node.set_learners(&learners(&[&four])).await.unwrap();
+    two.teach(&[&four]).await;
     put(&two.node, "new").await;
     follow(&four.node, &two.node).await;
     expect_equal(&four.node, &two.node);
@@ -236,11 +225,7 @@ async fn a_publisher_that_lost_its_log_leads_no_more_and_what_a_learner_has_is_n
     cluster.stop(1, publisher).await;
     support::copy(cluster.folder(1), old.path());
     let publisher = cluster.start(1).await;
-    publisher
-        .node
-        .set_learners(&learners(&[&two, &three]))
-        .await
-        .unwrap();
+    publisher.teach(&[&two, &three]).await;
     fill(&publisher.node, "acknowledged", 10).await;
     follow(&two.node, &publisher.node).await;
     cluster.stop(1, publisher).await;
@@ -258,10 +243,7 @@ async fn a_publisher_that_lost_its_log_leads_no_more_and_what_a_learner_has_is_n
     assert!(has(&two.node, "acknowledged-9") && !has(&publisher.node, "acknowledged-9"));
     let (two, epoch) = promote(&mut cluster, 2, two).await;
     let publisher = begin_anew(&mut cluster, 1, publisher, epoch).await;
-    two.node
-        .set_learners(&learners(&[&publisher]))
-        .await
-        .unwrap();
+    two.teach(&[&publisher]).await;
     put(&two.node, "new").await;
     follow(&publisher.node, &two.node).await;
     expect_equal(&publisher.node, &two.node);

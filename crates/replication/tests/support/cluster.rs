@@ -15,6 +15,14 @@ pub struct Running {
     pub serving: JoinHandle<()>,
 }
 
+impl Running {
+    /// Makes these the learners of the publisher.
+    pub async fn teach(&self, nodes: &[&Self]) {
+        let learners = learners(nodes);
+        self.node.set_learners(&learners).await.unwrap();
+    }
+}
+
 /// The nodes of a test.
 pub struct Cluster {
     pub wire: Wire,
