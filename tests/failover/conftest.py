@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "lab"), str(TESTS / "clients"), str(TESTS / "failover")]
 
-from node import Lab  # noqa: E402
+from node import Lab, Node, Person, eventually  # noqa: E402
 from pair import Pair  # noqa: E402
 
 
@@ -50,6 +51,25 @@ def pair(request):
 def seed(request) -> int:
     """The seed of the scenarios."""
     return request.config.getoption("--seed")
+
+
+@pytest.fixture
+def at_home(pair):
+    """Makes somebody at home on each of the nodes that are given; they are deleted in the end."""
+    made: list[Person] = []
+
+    def one(home: Node) -> Person:
+        person = Person(home, f"{home.name}-{secrets.token_hex(3)}", secrets.token_urlsafe(9))
+        pair.one.cli("users", "add", person.user, "--password", person.password)
+        made.append(person)
+        pair.one.cli("users", "assign", home.name, person.user)
+        eventually("the home is known", lambda: all(home.name in node.cli("users", "show", person.user) for node in (pair.one, pair.two)), 10)
+        return person
+
+    yield lambda *homes: [one(home) for home in homes]
+    pair.restore()
+    for person in made:
+        pair.one.cli("users", "delete", person.user)
 
 
 @pytest.fixture(autouse=True)

@@ -24,10 +24,7 @@ class Line:
         self.begin = time.time()
         self.detection = self.takeover = None
         self.account = None
-
-    def note(self, name: str, account) -> None:
-        """What became of the messages."""
-        self.name, self.account = name, account
+        """What became of the messages, where people talked."""
 
     def __str__(self) -> str:
         times = f"detection {self.detection:.2f} s, takeover {self.takeover:.2f} s" if self.takeover is not None else "nobody took over"

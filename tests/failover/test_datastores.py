@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 
 import pytest
-from node import Person, eventually, online, scene
+from node import eventually, online, scene
 
 NODES = 2
 STORES = ("login-datastore", "presence-datastore", "route-datastore", "sip-registration-datastore")
@@ -36,18 +35,9 @@ async def soon(what: str, look, seconds: float) -> None:
 
 
 @pytest.fixture
-def people(pair):
+def people(pair, at_home):
     """Somebody at home on each node."""
-    made = []
-    for node in (pair.one, pair.two):
-        person = Person(node, f"{node.name}-{secrets.token_hex(3)}", secrets.token_urlsafe(9))
-        node.cli("users", "add", person.user, "--password", person.password)
-        node.cli("users", "assign", node.name, person.user)
-        eventually("the home is known", lambda: all(node.name in other.cli("users", "show", person.user) for other in (pair.one, pair.two)), 10)
-        made.append(person)
-    yield made
-    for person in made:
-        pair.one.cli("users", "delete", person.user)
+    return at_home(pair.one, pair.two)
 
 
 def test_sessions_and_presence_are_copied(pair, people):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 
 import dual
@@ -15,19 +14,9 @@ NODES = 2
 
 
 @pytest.fixture
-def people(pair):
+def people(pair, at_home):
     """Two people at home on node 1, one on node 2."""
-    made = []
-    for node in (pair.one, pair.one, pair.two):
-        person = Person(node, f"{node.name}-{secrets.token_hex(3)}", secrets.token_urlsafe(9))
-        node.cli("users", "add", person.user, "--password", person.password)
-        node.cli("users", "assign", node.name, person.user)
-        eventually("the home is known", lambda: all(node.name in other.cli("users", "show", person.user) for other in (pair.one, pair.two)), 10)
-        made.append(person)
-    yield made
-    pair.restore()
-    for person in made:
-        pair.one.cli("users", "delete", person.user)
+    return at_home(pair.one, pair.one, pair.two)
 
 
 def second(person, node):
@@ -46,10 +35,8 @@ def first(person):
 
 def sessions(node) -> tuple[int, int]:
     """Active and inactive client sessions, as table 3 of the seed has them."""
-    shown = node.cli("show", "perf", "query", "class", "JSM Session Counters")
-    values = dict(line.split("->")[1].split("=") for line in shown.splitlines() if "->" in line)
-    values = {name.strip(): int(value) for name, value in values.items()}
-    return values["JsmSessionsClient"], values["JsmSessionsClientInactive"]
+    counters = node.counters("JSM Session Counters")
+    return counters["JsmSessionsClient"], counters["JsmSessionsClientInactive"]
 
 
 @scene(300)

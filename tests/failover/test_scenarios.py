@@ -117,10 +117,10 @@ def test_scenario(pair, seed, name):
     if name == "full disk" and not DISKS:
         pytest.skip("this machine has no loop devices")
     with conversation([pair.one, pair.two], pair.one, PEOPLE, seed) as traffic:
-        with pair.scenario(name, pair.two) as figures:
+        with pair.scenario(f"{name}, seed {seed}", pair.two) as line:
             SCENARIOS[name](pair)
         account = traffic.run(traffic.settle(SETTLE), SETTLE + 30)
-        figures.note(f"{name}, seed {seed}", account)
+        line.account = account
         assert account.lost == [], account
         assert account.unsent == [], account
         assert account.dead == [], account

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 
 import pytest
 from node import Person, eventually, online, scene
@@ -13,19 +12,9 @@ NODES = 2
 
 
 @pytest.fixture
-def people(pair):
+def people(pair, at_home):
     """Somebody at home on each node."""
-    made = []
-    for node in (pair.one, pair.two):
-        person = Person(node, f"{node.name}-{secrets.token_hex(3)}", secrets.token_urlsafe(9))
-        node.cli("users", "add", person.user, "--password", person.password)
-        node.cli("users", "assign", node.name, person.user)
-        eventually("the home is known", lambda: all(node.name in other.cli("users", "show", person.user) for other in (pair.one, pair.two)), 10)
-        made.append(person)
-    yield made
-    pair.restore()
-    for person in made:
-        pair.one.cli("users", "delete", person.user)
+    return at_home(pair.one, pair.two)
 
 
 def went(watcher, jid: str) -> list[str]:
@@ -53,9 +42,7 @@ async def talk(a, b, alice, bob, mark: str) -> None:
 
 def phantoms(node) -> int:
     """Sessions that wait for their clients."""
-    shown = node.cli("show", "perf", "query", "class", "JSM Session Counters")
-    line = next(line for line in shown.splitlines() if "JsmPhantomSessionsActive" in line)
-    return int(line.split("=")[1])
+    return node.counters("JSM Session Counters")["JsmPhantomSessionsActive"]
 
 
 @scene(300)

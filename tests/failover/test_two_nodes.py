@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 import pytest
 from node import Person, eventually, online, scene
 from pair import BACKUP, BY_HAND, FAILED_OVER, NORMAL, SICK, SILENT
@@ -45,15 +43,9 @@ def test_failover_and_fallback_by_hand(pair, asked):
 
 
 @pytest.fixture
-def alice(pair):
+def alice(pair, at_home):
     """Somebody at home on node 1."""
-    person = Person(pair.one, f"alice-{secrets.token_hex(3)}", secrets.token_urlsafe(9))
-    pair.one.cli("users", "add", person.user, "--password", person.password)
-    pair.one.cli("users", "assign", "node1", person.user)
-    eventually("the home is known", lambda: "node1" in pair.two.cli("users", "show", person.user), 10)
-    yield person
-    pair.restore()
-    pair.one.cli("users", "delete", person.user)
+    return at_home(pair.one)[0]
 
 
 def taken_by(person, node, expected: str) -> None:

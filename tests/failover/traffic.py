@@ -28,7 +28,6 @@ class Account:
     """What became of the messages, and how long people heard nothing."""
 
     sent: int = 0
-    acknowledged: int = 0
     delivered: int = 0
     lost: list[str] = field(default_factory=list)
     """Acknowledged by the server and delivered to nobody."""
@@ -245,7 +244,6 @@ class Traffic:
         got = {talker.bare: talker.got for talker in self.talkers}
         for talker in self.talkers:
             account.sent += len(talker.sent)
-            account.acknowledged += len(talker.acknowledged)
             account.gaps.append(talker.longest)
             account.resumed += talker.resumptions
             account.begun += talker.sessions

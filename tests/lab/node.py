@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -93,6 +94,11 @@ class Node:
         answer = json.loads(self.cli(*words, "--json"))
         assert answer["ok"], answer
         return answer["result"]
+
+    def counters(self, kind: str) -> dict[str, int]:
+        """Performance counters of a class by their names."""
+        shown = self.cli("show", "perf", "query", "class", f'"{kind}"')
+        return {name: int(value) for name, value in re.findall(r"->\s+(\w+)\s+= (\d+)$", shown, re.MULTILINE)}
 
     def reaches(self, address: str) -> bool:
         """Whether one ping is answered."""
