@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import root
+from . import lab, lab_probe, root
 from .cli import REPOSITORY, TARGET, quiet, say
 from .host import need, need_root
 from .rust import need_cargo, numbers
@@ -38,12 +38,36 @@ CLEANING_SECONDS = 120
 """How long a step that was interrupted may take to leave nothing behind."""
 
 
-class Tests:
-    """Runs the steps one after the other and remembers how each ended."""
+USUAL = {"lab": 12, "cluster": 3, "promotion": 2, "failover": 9, "virtual machines": 13}
+"""Minutes that the longer suites take on two processors that do nothing else, with what is built for them."""
 
-    def __init__(self):
+IN_PROCESS = 13
+"""The same for everything before them, on a fresh clone."""
+
+
+class Tests:
+    """Runs the steps one after the other and remembers how each ended.
+
+    With a limit in minutes, a suite that would not end within it at the pace of this machine is not begun."""
+
+    def __init__(self, minutes: float | None = None):
         self.results: list[tuple[str, bool, float]] = []
         self.skipped: list[tuple[str, str]] = []
+        self.begin = time.monotonic()
+        self.minutes = minutes
+        self.usual = IN_PROCESS
+
+    def has_time(self, name: str) -> bool:
+        """Whether there is time for a suite; says so if not."""
+        if self.minutes is None:
+            return True
+        spent = (time.monotonic() - self.begin) / 60
+        needed = USUAL[name] * max(1.0, spent / self.usual)
+        if spent + needed > self.minutes:
+            self.skip(name, f"{spent:.0f} of {self.minutes:.0f} minutes are over, and it would take {needed:.0f}")
+            return False
+        self.usual += USUAL[name]
+        return True
 
     def step(self, name: str, *command: str | Path, folder: Path = REPOSITORY, **environment: str) -> bool:
         """Run one step; a failure is remembered and does not keep the next step from running."""
@@ -175,21 +199,23 @@ def no_lab() -> str | None:
     return None if namespaces.returncode == 0 else f"this machine allows no namespaces ({namespaces.stderr.strip()})"
 
 
-def lab(tests: Tests, arguments: list[str], again: bool) -> None:
+def in_lab(tests: Tests, arguments: list[str], again: bool) -> None:
     """The image's own root, first as it lies there, then booted in namespaces with real clients."""
+    lab.prepare_machine()
     need(["openssh-client", "chromium", "chromium-driver"])
     need_clients()
     say("\n== root")
-    root.build_binary()
     root.ensure()
     tests.suite("image", "root", "-q", again=False)
+    if reason := lab_probe.reason():
+        tests.skip("lab", f"this machine cannot boot a node ({reason})")
+        return
     try:
-        tests.suite("lab", "lab", *arguments, again=again)
-        if os.environ.get("SIGNALBOX_LAB") != "running":
-            # Of the lab that is up already, nobody knows which it is.
-            tests.suite("cluster", "cluster", *arguments, again=again)
-            tests.suite("promotion", "promotion", *arguments, again=again)
-            tests.suite("failover", "failover", *arguments, again=again)
+        # Of the lab that is up already, nobody knows which it is.
+        running = os.environ.get("SIGNALBOX_LAB") == "running"
+        for name in ["lab"] if running else ["lab", "cluster", "promotion", "failover"]:
+            if tests.has_time(name):
+                tests.suite(name, name, *arguments, again=again)
     finally:
         if os.environ.get("SIGNALBOX_LAB") != "running":
             # pytest takes its lab down; one that was interrupted or killed may not have come to it.
@@ -199,12 +225,13 @@ def lab(tests: Tests, arguments: list[str], again: bool) -> None:
 def machine(tests: Tests, arguments: list[str], again: bool) -> None:
     """The disk image in virtual machines."""
     need_root()
+    if not tests.has_time("virtual machines"):
+        return
     need_clients()
-    root.build_binary()
     if not tests.step("image, built twice", REPOSITORY / "scripts/build-image", "--unlocked", "--twice"):
         return
     try:
-        tests.suite("vm", "virtual machine", *arguments, again=again)
+        tests.suite("vm", "virtual machines", *arguments, again=again)
     finally:
         for left in TARGET.glob("vm-test-*"):
             Machine(left.name.removeprefix("vm-")).destroy()
@@ -218,13 +245,14 @@ def main() -> int:
     options.add_argument("--vm", action="store_true", help="only the tests in virtual machines (or these, too)")
     options.add_argument("--vm-full", action="store_true", help="in virtual machines, more of what is only sampled otherwise")
     options.add_argument("--again", action="store_true", help="run what failed once more (in the lab and in virtual machines its whole file), and say so")
+    options.add_argument("--minutes", type=float, help="begin no suite of the lab or the virtual machines that would not end within so many minutes at this machine's pace; it is skipped, and said so")
     options.add_argument("pytest", nargs="*", metavar="-- PYTEST OPTIONS", help="for the lab or the virtual machines")
     given = options.parse_args()
     need_cargo()
     # Whatever ends us, what a step made is cleaned up; in the background, too, where Control-C is ignored, by us and our steps.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    tests = Tests()
+    tests = Tests(given.minutes)
     everything = not (given.fast or given.lab or given.vm)
     try:
         if everything:
@@ -236,7 +264,7 @@ def main() -> int:
             tests.skip("lab and virtual machines", reason)
         if given.lab or everything and not reason:
             need_root()
-            lab(tests, given.pytest, given.again)
+            in_lab(tests, given.pytest, given.again)
         if given.vm or everything and not reason:
             need_root()
             machine(tests, [*given.pytest, *(["--vm-full"] if given.vm_full else [])], given.again)

@@ -45,11 +45,12 @@ def tree(path: Path) -> list[Path]:
 
 
 def ensure() -> bool:
-    """Make the root unless it is made from just these sources; answers whether it changed."""
+    """Build the binary, and make the root unless it is made from just these sources; answers whether it changed."""
+    binary = build_binary()
     now = signature()
     if (ROOT / "usr").is_dir() and STAMP.exists() and STAMP.read_text() == now:
         return False
-    if subprocess.run([REPOSITORY / "scripts/build-root"], check=False).returncode != 0:
+    if subprocess.run([REPOSITORY / "scripts/build-root", "--binary", binary], check=False).returncode != 0:
         raise HostError("the root was not made; scripts/build-root has said why")
     STAMP.parent.mkdir(parents=True, exist_ok=True)
     STAMP.write_text(now)

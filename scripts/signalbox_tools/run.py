@@ -109,7 +109,6 @@ def main() -> int:
     need_root()
     rust.need_cargo()
     say("Building …")
-    root.build_binary()
     virtual = given.vm or (not given.lab and really_accelerated())
     facts = (in_vm if virtual else in_lab)(given.answers, given.fresh)
     print(farewell("vm" if virtual else "lab", facts))
