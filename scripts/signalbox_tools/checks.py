@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import lab, lab_probe, root
+from . import image_base, lab, lab_probe, root
 from .cli import REPOSITORY, TARGET, quiet, say
-from .host import need, need_root
+from .host import HostError, need, need_qemu, need_root
 from .rust import need_cargo, numbers
 from .vm_machine import Machine
 
@@ -113,6 +113,17 @@ class Tests:
         say(f"\n== {name}: skipped, {reason}")
         self.skipped.append((name, reason))
 
+    def ready(self, name: str, *preparations: Callable[[], object]) -> bool:
+        """Get what a tier needs onto this machine: Debian packages, clients, the Debian part of the root. Where that cannot be
+        had, the tier cannot run; that says nothing of the tree under test."""
+        try:
+            for prepare in preparations:
+                prepare()
+        except (HostError, subprocess.CalledProcessError) as error:
+            self.skip(name, f"this machine cannot be prepared for it ({' '.join(str(error).split())[-300:]})")
+            return False
+        return True
+
     def summary(self) -> int:
         """One line per step, and one for each that was not taken."""
         say("")
@@ -201,9 +212,9 @@ def no_lab() -> str | None:
 
 def in_lab(tests: Tests, arguments: list[str], again: bool) -> None:
     """The image's own root, first as it lies there, then booted in namespaces with real clients."""
-    lab.prepare_machine()
-    need(["openssh-client", "chromium", "chromium-driver"])
-    need_clients()
+    packages = ["openssh-client", "chromium", "chromium-driver"]
+    if not tests.ready("lab", lab.prepare_machine, lambda: need(packages), need_clients, image_base.ensure):
+        return
     say("\n== root")
     root.ensure()
     tests.suite("image", "root", "-q", again=False)
@@ -225,9 +236,8 @@ def in_lab(tests: Tests, arguments: list[str], again: bool) -> None:
 def machine(tests: Tests, arguments: list[str], again: bool) -> None:
     """The disk image in virtual machines."""
     need_root()
-    if not tests.has_time("virtual machines"):
+    if not tests.has_time("virtual machines") or not tests.ready("virtual machines", need_qemu, need_clients, image_base.ensure):
         return
-    need_clients()
     if not tests.step("image, built twice", REPOSITORY / "scripts/build-image", "--unlocked", "--twice"):
         return
     try:
