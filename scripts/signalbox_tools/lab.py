@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-from . import lab_answers, lab_availability, lab_exec, lab_network, lab_node, lab_services, lab_state, root
+from . import lab_answers, lab_availability, lab_exec, lab_link, lab_network, lab_node, lab_services, lab_state, root
 from .cli import ROOT, HostError, say
 from .host import need, need_root
 from .lab_state import FOLDER, Node
@@ -27,6 +27,7 @@ def prepare_machine() -> None:
 
 def clear() -> None:
     """End every node and remove the lab's network."""
+    lab_link.heal_all()
     lab_node.clear()
     lab_network.clear()
 
@@ -136,7 +137,7 @@ def status(options: argparse.Namespace) -> int:
     """Show each node and its services."""
     need_root()
     found = [node_status(one) for one in lab_state.nodes()]
-    cuts = [list(pair) for pair in lab_network.cuts()] if lab_network.exists() else []
+    cuts = [[name.removesuffix("-far") for name in pair] for pair in lab_network.cuts()] if lab_network.exists() else []
     if options.json:
         print(json.dumps({"nodes": found, "cuts": cuts}, indent=2))
         return 0
@@ -200,14 +201,22 @@ def cut(options: argparse.Namespace) -> int:
     """Let nothing pass between two nodes, or between a node and the host."""
     need_root()
     first, second = (name if name == "host" else lab_state.known(name).name for name in (options.first, options.second))
-    lab_network.cut(first, second, one_way=options.one_way)
+    lab_network.cut(lab_link.port(first), lab_link.port(second), one_way=options.one_way)
+    return 0
+
+
+def slow(options: argparse.Namespace) -> int:
+    """Make the link of a node late and narrow."""
+    need_root()
+    lab_link.slow(lab_state.known(options.node), options.delay, options.rate)
     return 0
 
 
 def heal(_options: argparse.Namespace) -> int:
-    """Undo every cut."""
+    """Undo every cut, and make slow links fast."""
     need_root()
     lab_network.heal()
+    lab_link.heal_all()
     return 0
 
 
@@ -263,7 +272,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("first", metavar="NODE")
     one.add_argument("second", metavar="NODE", help="a node, or `host`")
     one.add_argument("--one-way", action="store_true", help="only from the first to the second")
-    add("heal", heal, "undo every cut")
+    one = add("slow", slow, "make the link of a node late and narrow")
+    one.add_argument("node")
+    one.add_argument("--delay", type=float, default=40, metavar="MILLISECONDS", help="of each frame in each direction (40)")
+    one.add_argument("--rate", type=float, default=10, metavar="MBIT", help="megabits a second in each direction (10)")
+    add("heal", heal, "undo every cut, make slow links fast")
     one = add("logs", logs, "show a node's journal")
     one.add_argument("node")
     one.add_argument("--console", action="store_true", help="what the node wrote to its console instead")

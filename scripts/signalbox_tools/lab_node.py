@@ -190,7 +190,7 @@ def clear() -> None:
         top = tree / CGROUP
         for folder in top.iterdir() if top.is_dir() else []:
             if folder.is_dir():
-                power_cut(lab_state.node(folder.name))
+                power_cut(Node(int(folder.name.removeprefix("node"))))
     for number in range(1, lab_state.MOST_NODES + 1):
         unmount(Node(number))
     for tree in hierarchies():
