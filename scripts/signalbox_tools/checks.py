@@ -212,7 +212,7 @@ def no_lab() -> str | None:
 
 def in_lab(tests: Tests, arguments: list[str], again: bool) -> None:
     """The image's own root, first as it lies there, then booted in namespaces with real clients."""
-    packages = ["openssh-client", "chromium", "chromium-driver"]
+    packages = ["openssh-client", "chromium", "chromium-driver", "libfaketime"]
     if not tests.ready("lab", lab.prepare_machine, lambda: need(packages), need_clients, image_base.ensure):
         return
     say("\n== root")
