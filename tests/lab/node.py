@@ -9,10 +9,13 @@ from pathlib import Path
 
 from person import Person, eventually, online, scene
 
-__all__ = ["Lab", "Node", "Person", "eventually", "online", "scene"]
+__all__ = ["COMPANIONS", "Lab", "Node", "Person", "eventually", "online", "scene"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAB = REPOSITORY / "scripts/lab"
+
+COMPANIONS = ["signalbox-supervisor", "signalbox-administration"]
+"""Ours, and no services of the catalogue: without them there is no word of the others."""
 
 
 class Lab:
@@ -114,7 +117,7 @@ class Node:
 
     def units(self) -> dict[str, dict[str, str]]:
         """What systemd knows of each of our services, by id."""
-        names = [f"{name}.service" for name in self.services()] + ["signalbox-supervisor.service"]
+        names = [f"{name}.service" for name in [*self.services(), *COMPANIONS]]
         wanted = "Id,ActiveState,MainPID,InvocationID,NRestarts,ActiveEnterTimestampMonotonic,InactiveEnterTimestampMonotonic"
         shown = self.run("systemctl", "show", f"--property={wanted}", *names)
         blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]

@@ -6,7 +6,7 @@ import contextlib
 import time
 
 import pytest
-from node import eventually
+from node import COMPANIONS, eventually
 
 ROUTER = "xmpp-router"
 PARTS = {"xmpp-connection-manager", "authentication-service"}
@@ -92,13 +92,13 @@ def test_a_restart_of_the_router_leaves_what_was_stopped_by_hand_alone(node):
     assert node.state("authentication-service") == "STOPPED"
 
 
-@pytest.mark.parametrize("service", [*EVERY, "signalbox-supervisor"])
+@pytest.mark.parametrize("service", [*EVERY, *COMPANIONS])
 def test_a_killed_service_comes_back_by_itself_and_takes_nobody_with_it(node, service):
     before = node.running()
     begin = time.monotonic()
     kill(node, service)
     def back() -> bool:
-        unit = node.units()[service] if service != "signalbox-supervisor" else None
+        unit = node.units()[service] if service not in COMPANIONS else None
         state = unit or dict(line.split("=", 1) for line in node.run(
             "systemctl", "show", "--property=ActiveState,MainPID", service).splitlines())
         return state["ActiveState"] == "active" and state["MainPID"] != before[service]
