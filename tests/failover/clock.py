@@ -10,13 +10,13 @@ from pathlib import Path
 
 from node import COMPANIONS, Node
 
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 """The host's; a node that runs a newer libc can load it."""
 
 FOLDER = "/var/lib/clock"
 DROP_IN = f"""[Service]
 ExecPaths={FOLDER}
-Environment=LD_PRELOAD={FOLDER}/libfaketime.so.1 FAKETIME_TIMESTAMP_FILE={FOLDER}/ahead
+Environment=LD_PRELOAD={FOLDER}/libfaketimeMT.so.1 FAKETIME_TIMESTAMP_FILE={FOLDER}/ahead
 Environment=FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1 FAKETIME_DISABLE_SHM=1
 """
 
@@ -29,7 +29,7 @@ def set_clock(node: Node, seconds: int) -> None:
 @contextlib.contextmanager
 def own_clock(node: Node):
     """All services of the node have a clock that can be set, until the end."""
-    node.run("sh", "-c", f"mkdir -p {FOLDER} && base64 -d > {FOLDER}/libfaketime.so.1", input=base64.b64encode(LIBRARY.read_bytes()).decode())
+    node.run("sh", "-c", f"mkdir -p {FOLDER} && base64 -d > {FOLDER}/libfaketimeMT.so.1", input=base64.b64encode(LIBRARY.read_bytes()).decode())
     set_clock(node, 0)
     folders = " ".join(f"/run/systemd/system/{name}.service.d" for name in [*node.services(), *COMPANIONS])
     restart = f"systemctl daemon-reload && systemctl restart signalbox.target {' '.join(f'{name}.service' for name in COMPANIONS)}"
