@@ -198,6 +198,15 @@ def boot(options: argparse.Namespace) -> int:
     return finish("boot", bench_boot.measure(options) | {"machine": machine()}, bench_table.boot)
 
 
+def failover(options: argparse.Namespace) -> int:
+    """How long people are away when their node is left or lost, for growing numbers of them."""
+    host.need_root()
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    from . import bench_failover
+
+    return finish("failover", bench_failover.run(options, build()) | {"machine": machine()}, bench_table.failover)
+
+
 def finish(name: str, result: dict, table) -> int:
     """Keeps the figures and prints the table."""
     result["date"] = time.strftime("%Y-%m-%d", time.gmtime())
@@ -231,6 +240,10 @@ def main() -> int:
     one.set_defaults(entry=boot)
     one.add_argument("--firmware", choices=["bios", "uefi"], default="bios")
     one.add_argument("--profile", choices=["release", "dev"], default="release", help="how the binary is built; release makes the smallest image, too")
+    one = commands.add_parser("failover", help="how long people are away when their node is left or lost", description=failover.__doc__)
+    one.set_defaults(entry=failover)
+    one.add_argument("--users", type=lambda text: [int(part) for part in text.split(",")], default=[100, 1000, 5000])
+    one.add_argument("--rate", type=int, default=100, help="messages a second, all people together")
     options = top.parse_args()
     need_cargo()
     return options.entry(options)

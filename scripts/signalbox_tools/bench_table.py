@@ -62,3 +62,21 @@ def boot(result: dict) -> str:
     for title, value in result["figures"]:
         text += _row(title, value)
     return text
+
+
+def failover(result: dict) -> str:
+    """One fault a line."""
+    def seconds(value) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    text = _row(
+        f"{result['machine']}, {result['date']}", "clients", "gap p50, s", "gap p99, s", "longest, s", "until decided, s", "until served, s",
+        "sent", "returned", "missing", "duplicated",
+    )
+    text += _row(*["---"] * 11)
+    for one in result["rows"]:
+        text += _row(
+            one["what"], f"{one['users']:,} {one['clients']}", seconds(one["p50_s"]), seconds(one["p99_s"]), seconds(one["max_s"]), seconds(one.get("detection_s")),
+            seconds(one.get("takeover_s")), f"{one['sent']:,}", one["returned"], one["missing"], one["duplicated"],
+        )
+    return text

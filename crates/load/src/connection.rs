@@ -20,6 +20,18 @@ pub(crate) const RESOURCE: &str = "load";
 /// Longest answer awaited during negotiation.
 const ANSWER_LIMIT: usize = 256 * 1024;
 
+/// Another node serves the user: its address.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Moved(pub(crate) String);
+
+impl std::fmt::Display for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the user is served at {}", self.0)
+    }
+}
+
+impl std::error::Error for Moved {}
+
 /// A signed-in session.
 pub(crate) struct Connection {
     pub(crate) stream: TlsStream<TcpStream>,
@@ -33,6 +45,34 @@ impl Connection {
         tls: &Arc<rustls::ClientConfig>,
         user: &str,
     ) -> Result<Self> {
+        let (connection, _) = Self::negotiate(target, tls, user, false).await?;
+        Ok(connection)
+    }
+
+    /// Connects to the node that would take the user over, and waits until it
+    /// does (`crates/router/DUAL.md`). `ready` is called when the connection
+    /// is inactive.
+    pub(crate) async fn stand_by(
+        target: &Target,
+        tls: &Arc<rustls::ClientConfig>,
+        user: &str,
+        ready: impl FnOnce(),
+    ) -> Result<Self> {
+        let (mut connection, active) = Self::negotiate(target, tls, user, true).await?;
+        if !active {
+            ready();
+            connection.expect(b"<active").await?;
+        }
+        Ok(connection)
+    }
+
+    /// Signs in; tells whether the server said that the connection is active.
+    async fn negotiate(
+        target: &Target,
+        tls: &Arc<rustls::ClientConfig>,
+        user: &str,
+        inactive: bool,
+    ) -> Result<(Self, bool)> {
         let mut tcp = TcpStream::connect((target.host.as_str(), target.port)).await?;
         tcp.set_nodelay(true)?;
         let header = format!(
@@ -63,9 +103,14 @@ impl Connection {
         this.expect(b"</stream:features>")
             .await
             .context("features before SASL")?;
+        if inactive {
+            this.send("<inactive xmlns='urn:signalbox:dual:0'/>")
+                .await?;
+        }
         this.authenticate(target, user).await?;
         this.send(&header).await?;
-        this.expect(b"</stream:features>")
+        let features = this
+            .expect(b"</stream:features>")
             .await
             .context("features after SASL")?;
         this.send(&format!(
@@ -73,8 +118,9 @@ impl Connection {
              <resource>{RESOURCE}</resource></bind></iq>"
         ))
         .await?;
-        this.expect(b"</iq>").await.context("bind")?;
-        Ok(this)
+        let bound = this.expect(b"</iq>").await.context("bind")?;
+        let says = |answer: &[u8]| memmem::find(answer, b"<active ").is_some();
+        Ok((this, says(&features) || says(&bound)))
     }
 
     async fn authenticate(&mut self, target: &Target, user: &str) -> Result<()> {
@@ -148,6 +194,13 @@ async fn expect(
             if end <= buffer.len() {
                 return Ok(buffer.drain(..end).collect());
             }
+        }
+        if let Some(start) = memmem::find(buffer, b"<see-other-host")
+            && let Some(end) = memmem::find(buffer, b"</see-other-host>")
+        {
+            let host = text(&buffer[start..end + 2])?;
+            let host = String::from_utf8_lossy(host);
+            return Err(Moved(host.trim_matches(['[', ']']).to_owned()).into());
         }
         let failed = memmem::find(buffer, b"<failure").is_some()
             || memmem::find(buffer, b"<stream:error").is_some();

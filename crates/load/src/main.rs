@@ -4,6 +4,7 @@
 //! which whoever watches the server takes its readings.
 
 mod connection;
+mod failover;
 mod messages;
 mod scram;
 
@@ -93,6 +94,25 @@ enum Load {
         #[arg(long, default_value_t = 100)]
         body: usize,
     },
+    /// Keeps everybody signed in through the loss of a node, which a line on
+    /// standard input announces, and tells how long each was away.
+    Failover {
+        /// The address to try when the first does not answer.
+        #[arg(long)]
+        other: String,
+        /// Messages a second, all users together.
+        #[arg(long, default_value_t = 100)]
+        rate: u32,
+        /// Seconds without an answer after which a client connects anew.
+        #[arg(long, default_value_t = 3)]
+        patience: u64,
+        /// Everybody has an inactive connection to the other address, too.
+        #[arg(long)]
+        dual: bool,
+        /// Longest time in seconds to wait until everybody is back.
+        #[arg(long, default_value_t = 180)]
+        limit: u64,
+    },
 }
 
 fn main() -> Result<()> {
@@ -120,6 +140,22 @@ async fn load(arguments: Arguments) -> Result<()> {
             println!("{}", json!({"event": "idle", "sessions": sessions.len()}));
             let mut rest = Vec::new();
             tokio::io::stdin().read_to_end(&mut rest).await?;
+        }
+        Load::Failover {
+            other,
+            rate,
+            patience,
+            dual,
+            limit,
+        } => {
+            let plan = failover::Plan {
+                other,
+                rate,
+                dual,
+                patience: Duration::from_secs(patience),
+                limit: Duration::from_secs(limit),
+            };
+            failover::run(&target, &tls, plan).await?;
         }
         Load::Messages {
             rate,
