@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import image_base, lab, lab_probe, root
+from . import lab, lab_probe, root
 from .cli import REPOSITORY, TARGET, quiet, say
 from .host import HostError, need, need_qemu, need_root
 from .rust import need_cargo, numbers
@@ -28,6 +28,12 @@ VENV = TARGET / "venv"
 NODE_LEAST = (20, 10)
 """The oldest Node.js that the JavaScript client runs on."""
 
+NONE_CHOSEN = 5
+"""pytest's status when none of a folder's tests is among those that were asked for."""
+
+CARGO_TOOLS = {"cargo-nextest": "0.9.143", "cargo-deny": "0.20.2"}
+"""What is built from source where it is missing, in versions that are known to build with the workspace's Rust."""
+
 ADVISORIES = "github.com"
 """Where cargo-deny gets the list of known vulnerabilities."""
 
@@ -38,8 +44,11 @@ CLEANING_SECONDS = 120
 """How long a step that was interrupted may take to leave nothing behind."""
 
 
-USUAL = {"lab": 12, "cluster": 3, "promotion": 2, "failover": 9, "virtual machines": 13}
+USUAL = {"lab": 12, "run": 1, "cluster": 5, "promotion": 2, "failover": 12, "virtual machines": 13}
 """Minutes that the longer suites take on two processors that do nothing else, with what is built for them."""
+
+OVERTIME = 10
+"""Minutes after the limit at which a step that was begun within it is ended."""
 
 IN_PROCESS = 13
 """The same for everything before them, on a fresh clone."""
@@ -69,17 +78,29 @@ class Tests:
         self.usual += USUAL[name]
         return True
 
-    def step(self, name: str, *command: str | Path, folder: Path = REPOSITORY, **environment: str) -> bool:
-        """Run one step; a failure is remembered and does not keep the next step from running."""
+    def left(self) -> float | None:
+        """Seconds that a step may take: until OVERTIME after the limit, if there is one."""
+        if self.minutes is None:
+            return None
+        return max(1.0, (self.minutes + OVERTIME) * 60 - (time.monotonic() - self.begin))
+
+    def step(self, name: str, *command: str | Path, folder: Path = REPOSITORY, accept: tuple[int, ...] = (0,)) -> bool:
+        """Run one step; a failure is remembered and does not keep the next step from running. With a limit in minutes, one that
+        takes far longer than that is ended."""
         say(f"\n== {name}")
         begin = time.monotonic()
         # A process group of its own: Control-C reaches it once, by way of us, and not a second time from the terminal.
         running = subprocess.Popen(
-            [str(word) for word in command], cwd=folder, env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL, process_group=0,
+            [str(word) for word in command], cwd=folder, stdin=subprocess.DEVNULL, process_group=0,
         )
         try:
-            passed = running.wait() == 0
+            passed = running.wait(self.left()) in accept
+        except subprocess.TimeoutExpired:
+            say(f"`{name}` takes too long: it is ended.")
+            os.killpg(running.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(CLEANING_SECONDS)
+            passed = False
         except KeyboardInterrupt:
             say(f"\nInterrupted: waiting until `{name}` has cleaned up. Once more ends it at once.")
             os.killpg(running.pid, signal.SIGINT)
@@ -99,7 +120,7 @@ class Tests:
         pytest = [VENV / "bin/pytest", "-o", "cache_dir=" + str(TARGET / "pytest" / folder)]
         failures = TARGET / "pytest" / folder / "v/cache/lastfailed"
         failures.unlink(missing_ok=True)
-        if self.step(name, *pytest, folder, *options, folder=TESTS):
+        if self.step(name, *pytest, folder, *options, folder=TESTS, accept=(0, NONE_CHOSEN) if options else (0,)):
             return True
         files = sorted({test.partition("::")[0] for test in json.loads(failures.read_text())}) if again and failures.exists() else []
         if not files or not self.step(f"{name}, once more: {' '.join(files)}", *pytest, *files, *options, folder=TESTS):
@@ -113,14 +134,13 @@ class Tests:
         say(f"\n== {name}: skipped, {reason}")
         self.skipped.append((name, reason))
 
-    def ready(self, name: str, *preparations: Callable[[], object]) -> bool:
-        """Get what a tier needs onto this machine: Debian packages, clients, the Debian part of the root. Where that cannot be
-        had, the tier cannot run; that says nothing of the tree under test."""
+    def ready(self, name: str, need_packages: Callable[[], object]) -> bool:
+        """Get the Debian packages for something onto this machine. Where they cannot be had it is skipped: that is not the tree's
+        doing, as long as nothing of ours is made here."""
         try:
-            for prepare in preparations:
-                prepare()
-        except (HostError, subprocess.CalledProcessError) as error:
-            self.skip(name, f"this machine cannot be prepared for it ({' '.join(str(error).split())[-300:]})")
+            need_packages()
+        except HostError as error:
+            self.skip(name, f"this machine does not get the packages for it ({' '.join(str(error).split())[-300:]})")
             return False
         return True
 
@@ -134,11 +154,11 @@ class Tests:
         return 0 if self.results and all(passed for _, passed, _ in self.results) else 1
 
 
-def need_tool(name: str) -> None:
-    """A cargo subcommand, built once into ~/.cargo."""
+def need_tool(name: str, version: str) -> None:
+    """A cargo subcommand, built once into ~/.cargo; one that is there already will do."""
     if shutil.which(name) is None:
         say(f"Building {name}, once; that takes some minutes.")
-        subprocess.run(["cargo", "install", "--locked", "--quiet", name], check=True)
+        subprocess.run(["cargo", "install", "--locked", "--quiet", f"{name}@{version}"], check=True)
 
 
 def need_clients() -> None:
@@ -189,8 +209,8 @@ def reachable(host: str) -> bool:
 def in_process(tests: Tests, again: bool) -> None:
     """Format, lints, licences, and every test that needs nothing but a compiler."""
     need_cargo()
-    for tool in ("cargo-nextest", "cargo-deny"):
-        need_tool(tool)
+    for name, version in CARGO_TOOLS.items():
+        need_tool(name, version)
     tests.step("format", "cargo", "fmt", "--all", "--check")
     tests.step("lints", "cargo", "clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings")
     tests.step("licences and sources", "cargo", "deny", "--log-level", "error", "check", "licenses", "bans", "sources")
@@ -199,32 +219,24 @@ def in_process(tests: Tests, again: bool) -> None:
     else:
         tests.skip("advisories", f"{ADVISORIES} cannot be reached from here")
     tests.step("in-process tests", "cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--status-level", "fail",
-               *(["--retries", "1"] if again else []))
-
-
-def no_lab() -> str | None:
-    """Why there can be no lab on this machine, if so."""
-    if os.geteuid() != 0:
-        return "it needs root"
-    namespaces = quiet("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true", check=False)
-    return None if namespaces.returncode == 0 else f"this machine allows no namespaces ({namespaces.stderr.strip()})"
+               *(["--profile", "again"] if again else []))
 
 
 def in_lab(tests: Tests, arguments: list[str], again: bool) -> None:
     """The image's own root, first as it lies there, then booted in namespaces with real clients."""
-    packages = ["openssh-client", "chromium", "chromium-driver", "libfaketime"]
-    if not tests.ready("lab", lab.prepare_machine, lambda: need(packages), need_clients, image_base.ensure):
+    if not tests.ready("lab", lambda: need([*lab.PACKAGES, "openssh-client"])):
         return
+    # Their tests skip themselves without them.
+    tests.ready("tests of the pages in a browser", lambda: need(["chromium", "chromium-driver"]))
+    tests.ready("tests of a clock that jumps", lambda: need(["libfaketime"]))
+    need_clients()
     say("\n== root")
     root.ensure()
     tests.suite("image", "root", "-q", again=False)
-    if reason := lab_probe.reason():
-        tests.skip("lab", f"this machine cannot boot a node ({reason})")
-        return
     try:
         # Of the lab that is up already, nobody knows which it is.
         running = os.environ.get("SIGNALBOX_LAB") == "running"
-        for name in ["lab"] if running else ["lab", "cluster", "promotion", "failover"]:
+        for name in ["lab"] if running else ["lab", "run", "cluster", "promotion", "failover"]:
             if tests.has_time(name):
                 tests.suite(name, name, *arguments, again=again)
     finally:
@@ -236,8 +248,9 @@ def in_lab(tests: Tests, arguments: list[str], again: bool) -> None:
 def machine(tests: Tests, arguments: list[str], again: bool) -> None:
     """The disk image in virtual machines."""
     need_root()
-    if not tests.has_time("virtual machines") or not tests.ready("virtual machines", need_qemu, need_clients, image_base.ensure):
+    if not tests.has_time("virtual machines") or not tests.ready("virtual machines", need_qemu):
         return
+    need_clients()
     if not tests.step("image, built twice", REPOSITORY / "scripts/build-image", "--unlocked", "--twice"):
         return
     try:
@@ -269,9 +282,10 @@ def main() -> int:
             os.environ.setdefault("SIGNALBOX_CRASH_ROUNDS", CRASH_ROUNDS)
         if everything or given.fast:
             in_process(tests, given.again)
-        reason = no_lab() if everything else None
+        # Who asks for the lab by name is not spared its failure.
+        reason = lab_probe.reason() if everything else None
         if reason:
-            tests.skip("lab and virtual machines", reason)
+            tests.skip("lab and virtual machines", f"this machine cannot boot a node ({reason})")
         if given.lab or everything and not reason:
             need_root()
             in_lab(tests, given.pytest, given.again)

@@ -44,6 +44,8 @@ def note(one: Node) -> Path:
 
 def slow(one: Node, milliseconds: float, megabits: float) -> None:
     """From now on every frame of the node takes so long, and both directions have that rate."""
+    if any(one.name in pair for pair in lab_network.cuts()):
+        raise HostError(f"{one.name} is cut off from somebody, and the cut would not hold; `scripts/lab heal` first")
     heal(one)
     bridge, near, far = names(one)
     lab_network.in_lab("ip", "link", "add", bridge, "type", "bridge", "forward_delay", "0")
@@ -54,6 +56,7 @@ def slow(one: Node, milliseconds: float, megabits: float) -> None:
     )
     note(one).write_text(str(program.pid))
     if program.stdout.readline() != "ready\n":
+        heal(one)
         raise HostError(f"the link of {one.name} cannot be made slow; the program that does it ended")
     for port, master in ((near, bridge), (far, "br0"), (one.name, bridge)):
         lab_network.in_lab("ip", "link", "set", port, "master", master, "up")

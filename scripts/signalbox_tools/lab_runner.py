@@ -20,20 +20,20 @@ REBOOT = 133
 """systemd-nspawn's exit status when the node asked to be started again."""
 
 
-def command(one: Node, *program: str) -> list[str]:
-    """How the node is booted, or a program run in its place: the image's own root, read-only, with its own /etc layer and /var."""
+def command(one: Node) -> list[str]:
+    """How the node is booted: the image's own root, read-only, with its own /etc layer and /var."""
     return [
-        "systemd-nspawn", "--quiet", "--keep-unit", "--register=no", *([] if program else ["--boot"]), "--machine", one.name,
+        "systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--boot", "--machine", one.name,
         "--directory", str(ROOT), "--read-only",
         f"--overlay=+/etc:{one.etc}:/etc", f"--bind={one.var}:/var",
         f"--network-namespace-path={lab_network.namespace_path(one)}",
         # systemd-nspawn grants this by itself only when it makes the network namespace.
         "--capability=CAP_NET_ADMIN",
-        "--console=read-only", "--link-journal=no", "--resolv-conf=off", "--timezone=off", *program,
+        "--console=read-only", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
     ]
 
 
-def boot(one: Node, *program: str) -> subprocess.Popen:
+def boot(one: Node) -> subprocess.Popen:
     """Start systemd-nspawn in the node's cgroup."""
     join = "".join(f"echo $$ > {group}/node/cgroup.procs; " for group in lab_node.cgroups(one))
     environment = {
@@ -42,7 +42,7 @@ def boot(one: Node, *program: str) -> subprocess.Popen:
         # The node configures its own network, its sysctls included.
         "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
     }
-    words = ["sh", "-c", f'{join}exec "$@"', "sh", *command(one, *program)]
+    words = ["sh", "-c", f'{join}exec "$@"', "sh", *command(one)]
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment)
 
 

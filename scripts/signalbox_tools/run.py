@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 
-from . import lab, lab_answers, lab_node, lab_services, lab_state, root, rust
+from . import image_base, lab, lab_answers, lab_node, lab_services, lab_state, root, rust
 from .cli import REPOSITORY, TARGET, say
 from .host import HostError, need_qemu, need_root
 from .vm_machine import acceleration
@@ -21,6 +21,8 @@ def really_accelerated() -> bool:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     need_qemu()
+    # A kernel to try it with.
+    image_base.ensure()
     return acceleration() == "kvm"
 
 

@@ -52,6 +52,23 @@ def test_show_status(node):
     assert re.search(r"^Disk/logging\s+\d+K?\s+\d+K?\s+\d+K?\s+\(\d+%\)", text, re.MULTILINE), text
 
 
+def test_show_tech_has_everything_but_secrets(node, people):
+    (alice,) = people("alice")
+    text = node.cli("show", "tech")
+    answer = json.loads(node.cli("show", "tech", "--json"))
+    assert answer["ok"]
+    for part in ("xmpp-router", node.address, "JSM Session Counters"):
+        assert part in text and part in json.dumps(answer), part
+    keys = node.run("sh", "-c", "find /etc/signalbox -name '*key*.pem' -exec sed -n 2p {} +").split()
+    assert keys
+    secrets = [alice.password, node.lab.json["admin"]["password"], *keys]
+    for secret in secrets:
+        assert secret not in text and secret not in json.dumps(answer)
+    section = node.cli("show", "tech", "services")
+    assert "xmpp-router" in section and len(section) < len(text)
+    assert node.attempt_cli("show", "tech", "nonsense").returncode != 0
+
+
 def test_show_version(node):
     text = node.cli("show", "version", "active")
     assert re.search(r"^Active Master Version: \S+", text, re.MULTILINE)

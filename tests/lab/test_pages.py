@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
+
+DRIVER = "/usr/bin/chromedriver"
+pytestmark = pytest.mark.skipif(not Path(DRIVER).exists(), reason="this machine has no Chromium with its driver")
 
 SECONDS = 20
 """How long a page may take to show what is waited for, on a busy machine."""
@@ -19,7 +24,7 @@ def browser():
     for option in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "ignore-certificate-errors", "no-proxy-server"):
         options.add_argument(f"--{option}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    made = webdriver.Chrome(options=options, service=Service(DRIVER))
     made.set_page_load_timeout(SECONDS)
     yield made
     made.quit()

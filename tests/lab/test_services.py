@@ -94,7 +94,7 @@ def test_a_restart_of_the_router_leaves_what_was_stopped_by_hand_alone(node):
 
 @pytest.mark.parametrize("service", [*EVERY, *COMPANIONS])
 def test_a_killed_service_comes_back_by_itself_and_takes_nobody_with_it(node, service):
-    before = node.running()
+    before, counted = node.running(), node.services()
     begin = time.monotonic()
     kill(node, service)
     def back() -> bool:
@@ -107,6 +107,8 @@ def test_a_killed_service_comes_back_by_itself_and_takes_nobody_with_it(node, se
     print(f"{service} was back after {took:.1f} s")
     assert changed(before, node.running()) == {service}
     assert took < 8
+    if service not in COMPANIONS:
+        eventually("the restart is counted", lambda: node.services()[service]["restarts"] == counted[service]["restarts"] + 1)
 
 
 def test_a_service_that_hangs_is_caught_by_its_watchdog(node):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 
@@ -12,18 +13,23 @@ from test_cluster import GOOD, states
 USERS = 2000
 
 
+pytestmark = pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="a slow link needs /dev/net/tun")
+
+
 @pytest.fixture
 def far(lab, publisher):
     """A subscriber at the end of a slow link."""
     eventually("state 2 everywhere", lambda: states(publisher) == GOOD, 60)
-    lab.command("slow", "node3", "--delay", "40", "--rate", "10")
     node = lab.node("node3")
-    taken = node.run("ping", "-q", "-c", "3", publisher.address)
-    assert float(re.search(r"= ([0-9.]+)/", taken)[1]) >= 80, taken
-    yield node
-    if node.entry["leader_pid"] is None:
-        lab.command("start", "node3", seconds=240)
-    lab.command("heal")
+    try:
+        lab.command("slow", "node3", "--delay", "40", "--rate", "10")
+        taken = node.run("ping", "-q", "-c", "3", publisher.address)
+        assert float(re.search(r"= ([0-9.]+)/", taken)[1]) >= 80, taken
+        yield node
+    finally:
+        if node.entry["leader_pid"] is None:
+            lab.command("start", "node3", seconds=240)
+        lab.command("heal")
     eventually("state 2 everywhere", lambda: states(publisher) == GOOD, 60)
 
 
