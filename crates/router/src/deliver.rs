@@ -212,7 +212,7 @@ impl Router {
 
     /// Fetches stored messages if there are any and a session takes them.
     pub(crate) fn fetch_stored(&mut self, key: Key) {
-        let Some(user) = self.users.get_mut(key) else {
+        let Some(user) = self.users.get(key) else {
             return;
         };
         let waiting = user.data.as_ref().is_some_and(|data| data.has_waiting());
@@ -224,16 +224,59 @@ impl Router {
                 .get(*key)
                 .is_some_and(|session| session.takes_messages() && session.connection.is_some())
         });
-        if takes {
-            // Everything else for the user waits, so that what comes now does
-            // not overtake what was stored.
-            user.busy = true;
-            self.step(key, Step::Offline);
+        if !takes || self.deliver_unwritten(key) {
+            return;
         }
+        // Everything else for the user waits, so that what comes now does not
+        // overtake what was stored.
+        if let Some(user) = self.users.get_mut(key) {
+            user.busy = true;
+        }
+        self.step(key, Step::Offline);
+    }
+
+    /// Gives what is on its way to the database, and may be for long if that is
+    /// away, to the session that takes messages; tells whether that is all that
+    /// waits. From then on it is kept for the session as what came to it is.
+    fn deliver_unwritten(&mut self, key: Key) -> bool {
+        let Some(user) = self.users.get_mut(key) else {
+            return false;
+        };
+        let (Some(data), Some(journal)) = (user.data.as_ref(), user.journal.as_mut()) else {
+            return false;
+        };
+        let mut rows = Vec::new();
+        let unwritten = journal.effects_mut().filter_map(|effect| match effect {
+            Effect::Stored { row, .. } => Some(row.clone()),
+            _ => None,
+        });
+        rows.extend(unwritten);
+        // What is older and stored has to be read, and comes first.
+        if rows.len() != data.offline.len() - data.in_delivery.len() {
+            return false;
+        }
+        for effect in journal.effects_mut() {
+            if let Effect::Stored { row, receipt } = effect {
+                *effect = Effect::Kept {
+                    sequence: row.sequence,
+                    stanza: row.stanza.as_bytes().into(),
+                    receipts: receipt.take().into_iter().collect(),
+                };
+            }
+        }
+        self.deliver_rows(key, rows, |sequence| Copy::Kept {
+            sequence,
+            share: None,
+        });
+        true
     }
 
     /// Stored messages were read: they go to the session that takes messages.
     pub(crate) fn deliver_stored(&mut self, user: Key, rows: Vec<OfflineRow>) {
+        self.deliver_rows(user, rows, Copy::Stored);
+    }
+
+    fn deliver_rows(&mut self, user: Key, rows: Vec<OfflineRow>, copy: impl Fn(i64) -> Copy) {
         let Some(session) = self.best_session(user) else {
             return;
         };
@@ -259,7 +302,7 @@ impl Router {
             .get(session)
             .is_some_and(|session| session.management.is_some());
         for (stanza, sequence) in stanzas.iter().zip(&sequences) {
-            self.deliver(session, stanza, Copy::Stored(*sequence));
+            self.deliver(session, stanza, copy(*sequence));
         }
         if managed {
             return;
@@ -359,11 +402,11 @@ impl Router {
             return;
         }
         let row = data.add(stanza.into(), &stamp, unix, slot);
-        let mut effects = vec![Effect::Stored(header.bytes().into())];
-        if let Some(receipt) = self.defer(None) {
-            effects.push(Effect::Settle(receipt));
-        }
-        self.commit(key, vec![Write::Offline(row)], effects);
+        let effect = Effect::Stored {
+            row: row.clone(),
+            receipt: self.defer(None),
+        };
+        self.commit(key, vec![Write::Offline(row)], vec![effect]);
     }
 
     /// The session that messages to the bare address reach first.

@@ -165,22 +165,24 @@ impl Router {
                     && known == sequence
                 {
                     found = true;
+                    // What came before there was a session has no holder.
                     let own = receipts
                         .iter()
-                        .position(|receipt| receipt.holder == Some(key));
+                        .position(|receipt| receipt.holder.is_none_or(|holder| holder == key));
                     unacked.receipt = own.map(|at| receipts.swap_remove(at));
                     unacked.copy = share.map_or(Copy::Only, Copy::Message);
                 }
             }
         }
         // Without a row a session that ended meanwhile left it nowhere; if
-        // the client has it, the row was forgotten.
-        let lost = !found
-            && self
-                .users
-                .get(user)
-                .and_then(|user| user.data.as_ref())
-                .is_some_and(|data| data.offline.iter().any(|(row, _)| *row == sequence));
+        // the client has it, the row was forgotten, and if it is on its way to
+        // one without stream management, that has to do.
+        let data = self.users.get(user).and_then(|user| user.data.as_ref());
+        let waits = data.is_some_and(|data| {
+            let known = data.offline.iter().any(|(row, _)| *row == sequence);
+            known && !data.in_delivery.contains(&sequence)
+        });
+        let lost = !found && waits;
         if lost {
             let undelivered = vec![(stanza, receipts.pop())];
             self.later.push_back(Later::Reroute(user, undelivered));

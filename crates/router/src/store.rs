@@ -326,7 +326,10 @@ impl Router {
             Effect::Introduce(to) => self.introduce(key, &to),
             Effect::Withdraw(to) => self.withdraw(key, &to),
             Effect::Probe(contact) => self.probe_for_all(key, &contact),
-            Effect::Stored(_) => self.stats.stored += 1,
+            Effect::Stored { receipt, .. } => {
+                self.stats.stored += 1;
+                self.settle(receipt);
+            }
             Effect::Kept { receipts, .. } => {
                 self.stats.stored += 1;
                 for receipt in receipts {
@@ -356,10 +359,11 @@ impl Router {
                     self.deliver(session, &reply, Copy::Only);
                 }
             }
-            Effect::Stored(stanza) => {
-                if let Ok(header) = Header::parse(&stanza) {
+            Effect::Stored { row, receipt } => {
+                if let Ok(header) = Header::parse(row.stanza.as_bytes()) {
                     self.bounce(&header, StanzaError::InternalServerError, UNSTORED);
                 }
+                self.settle(receipt);
             }
             Effect::Kept {
                 sequence,

@@ -78,8 +78,11 @@ pub(crate) enum Effect {
     Withdraw(Box<str>),
     /// Ask for the presence of a contact on behalf of all sessions.
     Probe(Box<str>),
-    /// A message was stored; bounce it if that failed.
-    Stored(Box<[u8]>),
+    /// A message that no session has was stored; bounce it if that failed.
+    Stored {
+        row: OfflineRow,
+        receipt: Option<Receipt>,
+    },
     /// A message that sessions have was stored, too: it is handled.
     Kept {
         sequence: i64,
@@ -119,6 +122,15 @@ pub(crate) struct Journal {
 impl Journal {
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_none() && self.next.is_empty()
+    }
+
+    /// What is to happen when writes are durable, in their order.
+    pub(crate) fn effects_mut(&mut self) -> impl Iterator<Item = &mut Effect> {
+        let steps = self.under_way.iter_mut().chain(&mut self.next);
+        steps.flat_map(|step| match step {
+            Step::Write(_, effects) => effects.as_mut_slice(),
+            Step::Offline | Step::Roster | Step::VCard(_) => &mut [],
+        })
     }
 
     /// Whether something is still to be read that everything else waits for.
