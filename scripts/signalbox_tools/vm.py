@@ -64,7 +64,7 @@ def up(machine: Machine, arguments: argparse.Namespace) -> int:
     else:
         machine.create(Options(
             firmware=arguments.firmware, memory=arguments.memory, disk=arguments.disk, image=Path(arguments.image),
-            answers=Path(arguments.answers) if arguments.answers else None, acceleration=arguments.acceleration,
+            answers=Path(arguments.answers) if arguments.answers else None, ovf=arguments.ovf, acceleration=arguments.acceleration,
         ))
         if arguments.answers:
             copy = machine.folder / "answers.toml"
@@ -164,6 +164,7 @@ def parser() -> argparse.ArgumentParser:
     start = commands.add_parser("up", help="make a machine from target/image/signalbox.qcow2 and start it; start it again after a power cut")
     start.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
     start.add_argument("--answers", metavar="FILE", help="set up unattended by this answer file, on a second disk labelled SIGNALBOX")
+    start.add_argument("--ovf", action="store_true", help="give these answers as OVF properties on a disc, as hypervisors do")
     start.add_argument("--memory", default="2G", help="memory of the machine (default 2G)")
     start.add_argument("--disk", default="8G", help="size of its disk (default 8G)")
     start.add_argument("--image", default=str(Options.image), help="the image to start from")

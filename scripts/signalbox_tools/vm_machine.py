@@ -8,9 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 from . import host, vm_exec
 from .host import TARGET, HostError, output, run, say
@@ -32,6 +36,8 @@ class Options:
     disk: str = "8G"
     image: Path = TARGET / "image" / "signalbox.qcow2"
     answers: Path | None = None
+    ovf: bool = False
+    """Whether the answers are given as OVF properties on a disc, as hypervisors do, instead of as a file on a disk."""
     acceleration: str = "auto"
 
 
@@ -88,7 +94,10 @@ class Machine:
             # qcow2, or the machine could not be saved as a snapshot.
             run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", FIRMWARE_VARS, self.folder / "vars.qcow2")
         if options.answers is not None:
-            answers_disk(options.answers, self.folder / "answers.img")
+            if options.ovf:
+                answers_disc(options.answers, self.folder / "answers.iso")
+            else:
+                answers_disk(options.answers, self.folder / "answers.img")
         self.save("state.json", {
             "firmware": options.firmware, "memory": options.memory,
             "acceleration": acceleration() if options.acceleration == "auto" else options.acceleration,
@@ -147,6 +156,9 @@ class Machine:
                 "-drive", f"file={answers},if=none,id=answers,format=raw,readonly=on",
                 "-device", "virtio-blk-pci,drive=answers",
             ]
+        disc = folder / "answers.iso"
+        if disc.exists():
+            command += ["-drive", f"file={disc},if=none,id=disc,media=cdrom,format=raw,readonly=on", "-device", "ide-cd,drive=disc"]
         return command
 
     def restore(self, snapshot: str) -> None:
@@ -302,6 +314,35 @@ def answers_disk(answers: Path, target: Path) -> None:
     target.chmod(0o600)
     run("mkfs.vfat", "-n", "SIGNALBOX", target, stdout=subprocess.DEVNULL)
     run("mcopy", "-i", target, answers, "::answers.toml")
+
+
+def ovf_environment(answers: dict) -> str:
+    """The answers as a hypervisor hands a machine its OVF properties: `network.hostname` for what is in a table."""
+    properties = dict(flat(answers))
+    lines = "".join(f"<Property oe:key={quoteattr(key)} oe:value={quoteattr(value)}/>" for key, value in properties.items())
+    namespace = "http://schemas.dmtf.org/ovf/environment/1"
+    return f'<Environment xmlns="{namespace}" xmlns:oe="{namespace}" oe:id="signalbox"><PropertySection>{lines}</PropertySection></Environment>\n'
+
+
+def flat(table: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every answer by its name, as text."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            yield prefix + key, ",".join(map(str, value))
+        else:
+            yield prefix + key, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def answers_disc(answers: Path, target: Path) -> None:
+    """A disc with the answers as OVF properties."""
+    host.need(["xorriso"])
+    text = ovf_environment(tomllib.loads(answers.read_text(encoding="utf-8")))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "ovf-env.xml").write_text(text, encoding="utf-8")
+        run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-V", "OVF ENV", "-o", target, folder)
+    target.chmod(0o600)
 
 
 def acceleration() -> str:

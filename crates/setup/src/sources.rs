@@ -149,7 +149,7 @@ pub(crate) fn save(
     place: &Place,
     system: &mut dyn System,
 ) -> Result<String, String> {
-    let save = || -> anyhow::Result<bool> {
+    let mut write = || -> anyhow::Result<bool> {
         let Some(device) = disk(place, system) else {
             return Ok(false);
         };
@@ -159,8 +159,7 @@ pub(crate) fn save(
         })?;
         Ok(true)
     };
-    let mut save = save;
-    match save() {
+    match write() {
         Ok(true) => Ok(format!(
             "{FILE}, with the passwords, on the disk labelled {LABEL}"
         )),
