@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from guest import BOOT_SECONDS
 from serial_console import SerialConsole
@@ -77,3 +79,13 @@ def test_only_one_console_sets_up(bios, console):
     console.expect("For how many users?")
     assert bios.run("cat /run/signalbox/console.lock").strip() == "ttyS0"
     assert bios.run("systemctl is-active signalbox-console@tty1.service").strip() == "active"
+
+
+def test_the_video_console_asks_and_takes_what_is_typed(bios):
+    def shows(text: str) -> None:
+        bios.machine.wait_for(f"grep -q {shlex.quote(text)} /dev/vcs1", BOOT_SECONDS)
+
+    shows("This node is not set up")
+    bios.machine.human("sendkey ret")
+    shows("For how many users?")
+    assert bios.run("cat /run/signalbox/console.lock").strip() == "tty1"
