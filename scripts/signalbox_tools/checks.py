@@ -229,6 +229,7 @@ def in_lab(tests: Tests, arguments: list[str], again: bool) -> None:
     # Their tests skip themselves without them.
     tests.ready("tests of the pages in a browser", lambda: need(["chromium", "chromium-driver"]))
     tests.ready("tests of a clock that jumps", lambda: need(["libfaketime"]))
+    tests.ready("test of what is synced", lambda: need(["strace"]))
     need_clients()
     say("\n== root")
     root.ensure()
