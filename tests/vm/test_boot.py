@@ -1,6 +1,10 @@
 """The image boots, and is a closed box until it is set up. With BIOS; tests/vm/test_node.py has the same with UEFI."""
 
 
+def test_the_image_is_small(image):
+    assert image.stat().st_size < 250e6
+
+
 def test_first_boot_is_sound(untouched):
     untouched.assert_sound()
     untouched.run("! test -d /sys/firmware/efi")
