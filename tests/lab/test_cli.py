@@ -60,7 +60,7 @@ def test_show_tech_has_everything_but_secrets(node):
     text = node.cli("show", "tech")
     answer = json.loads(node.cli("show", "tech", "--json"))
     assert answer["ok"]
-    for part in ("xmpp-router", node.address, "JSM Session Counters"):
+    for part in ("Cisco XCP Router", node.address, "JSM Session Counters"):
         assert part in text and part in json.dumps(answer), part
     keys = node.run("sh", "-c", "find /etc/signalbox -name '*key*.pem' -exec sed -n 2p {} +").split()
     assert keys
