@@ -52,7 +52,7 @@ def slow(one: Node, milliseconds: float, megabits: float) -> None:
     lab_network.in_lab("ip", "link", "set", bridge, "up")
     program = subprocess.Popen(
         ["nsenter", f"--net={lab_network.RUN_NETNS / lab_network.LAB}", sys.executable, "-m", "signalbox_tools.lab_link", near, far, str(milliseconds), str(megabits)],
-        cwd=Path(__file__).resolve().parent.parent, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, text=True,
+        cwd=Path(__file__).resolve().parent.parent, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True,
     )
     note(one).write_text(str(program.pid))
     if program.stdout.readline() != "ready\n":
