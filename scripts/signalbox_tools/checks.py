@@ -265,6 +265,7 @@ def main() -> int:
     """The entry point of `scripts/test`."""
     options = argparse.ArgumentParser(prog="scripts/test", description=__doc__)
     options.add_argument("--fast", action="store_true", help="only the tests that run in process, with format and lints")
+    options.add_argument("--rest", action="store_true", help="everything but the tests in process")
     options.add_argument("--lab", action="store_true", help="only the tests in the lab (or with --fast: these, too)")
     options.add_argument("--vm", action="store_true", help="only the tests in virtual machines (or these, too)")
     options.add_argument("--vm-full", action="store_true", help="in virtual machines, more of what is only sampled otherwise")
@@ -281,7 +282,7 @@ def main() -> int:
     try:
         if everything:
             os.environ.setdefault("SIGNALBOX_CRASH_ROUNDS", CRASH_ROUNDS)
-        if everything or given.fast:
+        if given.fast or everything and not given.rest:
             in_process(tests, given.again)
         # Who asks for the lab by name is not spared its failure.
         reason = lab_probe.reason() if everything else None
