@@ -68,8 +68,8 @@ pub struct Machine {
     end: Option<End>,
     written: Option<(Memory, Flapping)>,
     pub(crate) raised: BTreeMap<&'static str, String>,
-    #[cfg(test)]
-    pub(crate) mutation: Option<Mutation>,
+    #[cfg(any(test, feature = "mutation"))]
+    mutation: Option<Mutation>,
 }
 
 impl Machine {
@@ -115,11 +115,17 @@ impl Machine {
             end: None,
             written: None,
             raised: BTreeMap::new(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "mutation"))]
             mutation: None,
         };
         let actions = machine.step(Event::Tick, now);
         (machine, actions)
+    }
+
+    /// Breaks a rule from now on: for tests that must notice.
+    #[cfg(any(test, feature = "mutation"))]
+    pub fn break_rule(&mut self, rule: Mutation) {
+        self.mutation = Some(rule);
     }
 
     /// State and reason.
@@ -585,12 +591,12 @@ impl Machine {
         self.clock.now().saturating_sub(self.since)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "mutation"))]
     pub(crate) fn broken(&self, rule: Mutation) -> bool {
         self.mutation == Some(rule)
     }
 
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "mutation")))]
     #[expect(clippy::unused_self, reason = "in tests it is asked")]
     pub(crate) fn broken(&self, _: Mutation) -> bool {
         false

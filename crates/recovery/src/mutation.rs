@@ -1,8 +1,9 @@
 //! Rules that tests break on purpose, to show that the simulation would notice.
 
-/// A broken rule. Only tests can break one.
+/// A broken rule. Only tests can break one: this crate's, and those that ask for
+/// the feature `mutation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Mutation {
+pub enum Mutation {
     /// What the peer knows of owners is taken even if it is older.
     OlderNews,
     /// Silence is enough to take over; nobody is asked.

@@ -507,7 +507,9 @@ impl World {
         let boot = format!("{node}, boot {}", host.boot);
         let memory = host.disk.clone();
         let (mut machine, actions) = Machine::start(node, "group", settings, memory, &boot, now);
-        machine.mutation = self.mutation;
+        if let Some(rule) = self.mutation {
+            machine.break_rule(rule);
+        }
         host.machine = Some(machine);
         host.alarms.clear();
         host.talks_since = time;
