@@ -13,6 +13,7 @@
 //! other's rows ([`Feed`], [`Replica`]), which the one that takes the other's
 //! users over takes out ([`Reader::adopt`]).
 
+mod mutation;
 mod owner;
 mod peering;
 mod reader;
@@ -26,6 +27,7 @@ mod proto {
     tonic::include_proto!("signalbox.datastore");
 }
 
+pub use mutation::Mutation;
 pub use owner::Owner;
 pub use reader::{Entry, Reader, Replication, SelfTest, Stats, Towards, Watch, WatchEvent};
 pub use replica::{Broken, Feed, FeedFigures, Have, Message, Replica, ReplicaFigures, Sent, State};

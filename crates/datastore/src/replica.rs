@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::mutation::Mutation;
 use crate::store::{Change, Refused, Row, Store};
 
 /// Most rows of one page of a whole copy, and bytes after which it is full.
@@ -156,6 +157,8 @@ pub struct Feed {
     link: Link,
     /// What the peer has of this epoch.
     have: u64,
+    #[cfg(feature = "mutation")]
+    mutation: Option<Mutation>,
 }
 
 /// Figures of a [`Feed`].
@@ -182,11 +185,29 @@ impl Feed {
             bytes: 0,
             link: Link::Down,
             have: 0,
+            #[cfg(feature = "mutation")]
+            mutation: None,
         }
     }
 
+    /// Breaks a rule from now on: for tests that must notice.
+    #[cfg(feature = "mutation")]
+    pub fn break_rule(&mut self, rule: Mutation) {
+        self.mutation = Some(rule);
+    }
+
+    fn broken(&self, rule: Mutation) -> bool {
+        #[cfg(feature = "mutation")]
+        return self.mutation == Some(rule);
+        #[cfg(not(feature = "mutation"))]
+        rule.never()
+    }
+
     /// Rows of this node's owners changed.
-    pub fn push(&mut self, changes: Vec<Change>, now: u64) {
+    pub fn push(&mut self, mut changes: Vec<Change>, now: u64) {
+        if self.broken(Mutation::RemovalsNotSent) {
+            changes.retain(|change| matches!(change, Change::Put(_)));
+        }
         if changes.is_empty() {
             return;
         }
@@ -236,6 +257,8 @@ impl Feed {
         if matches!(self.link, Link::Greeting) {
             self.link = if same && have.sequence > 0 && self.keeps(have.sequence) {
                 Link::Follow(have.sequence)
+            } else if self.broken(Mutation::CopyLeftOut) {
+                Link::Follow(self.sequence)
             } else {
                 self.have = 0;
                 Link::Copy
@@ -380,6 +403,8 @@ pub struct Replica {
     /// Copies that the store did not take, in all.
     refused: u64,
     heard: Option<u64>,
+    #[cfg(feature = "mutation")]
+    mutation: Option<Mutation>,
 }
 
 /// Figures of a [`Replica`].
@@ -398,6 +423,19 @@ pub struct ReplicaFigures {
 }
 
 impl Replica {
+    /// Breaks a rule from now on: for tests that must notice.
+    #[cfg(feature = "mutation")]
+    pub fn break_rule(&mut self, rule: Mutation) {
+        self.mutation = Some(rule);
+    }
+
+    fn broken(&self, rule: Mutation) -> bool {
+        #[cfg(feature = "mutation")]
+        return self.mutation == Some(rule);
+        #[cfg(not(feature = "mutation"))]
+        rule.never()
+    }
+
     /// A connection from the peer was made: the ones before are over. Gives its
     /// number.
     pub fn accept(&mut self) -> u64 {
@@ -469,7 +507,9 @@ impl Replica {
                     self.copying = None;
                     self.have = Have { epoch, sequence };
                     self.complete = true;
-                    changes.extend(store.end_copy());
+                    if !self.broken(Mutation::OldCopiesStay) {
+                        changes.extend(store.end_copy());
+                    }
                 }
             }
             Message::Changes {
