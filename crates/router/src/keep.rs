@@ -184,8 +184,14 @@ impl Router {
         });
         let lost = !found && waits;
         if lost {
-            let undelivered = vec![(stanza, receipts.pop())];
-            self.later.push_back(Later::Reroute(user, undelivered));
+            let undelivered = (stanza, receipts.pop());
+            match self.later.back_mut() {
+                // Together they keep their order.
+                Some(Later::Reroute(known, all)) if *known == user => all.push(undelivered),
+                _ => self
+                    .later
+                    .push_back(Later::Reroute(user, vec![undelivered])),
+            }
         }
         for receipt in receipts {
             self.settle(Some(receipt));
