@@ -437,7 +437,7 @@ impl Router {
                 if waits {
                     // Behind what is being written: the news of a subscription
                     // comes before the presence that it permits.
-                    let effect = Effect::Deliver(header.bytes().into());
+                    let effect = Effect::Show(header.bytes().into());
                     self.commit(user, Vec::new(), vec![effect]);
                 } else {
                     self.deliver_to_available(user, header.bytes());

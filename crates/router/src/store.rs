@@ -10,7 +10,7 @@ use crate::rows::{OfflineRow, UserRows, Write};
 use crate::session::Copy;
 use crate::slab::Key;
 use crate::stanza::StanzaError;
-use crate::user::{Data, Effect, Held, Receipt, Sender, Step};
+use crate::user::{Data, Effect, Held, Receipt, Sender, Step, User};
 
 const UNSTORED: &str = "The database cannot store it now; try again later.";
 
@@ -54,6 +54,9 @@ impl Router {
                 if again {
                     // Not at once: the next write may fail like the last.
                     self.keep_later(key);
+                }
+                if self.users.get_mut(key).is_some_and(User::take_unread) {
+                    self.fetch_stored(key);
                 }
                 self.check_awaited(key);
                 self.drain_later(key);
@@ -285,10 +288,11 @@ impl Router {
     /// A write failed, so what is in memory is ahead of the rows: everything
     /// that rests on it fails, too, and the rows are read again.
     fn reload(&mut self, key: Key) {
-        self.fail_journal(key);
+        let unread = self.fail_journal(key);
         let Some(user) = self.users.get_mut(key) else {
             return;
         };
+        user.unread |= unread;
         user.busy = true;
         let request = StoreRequest::Load {
             user: (&*user.name).into(),
@@ -296,10 +300,13 @@ impl Router {
         self.out.store.push(request);
     }
 
-    fn fail_journal(&mut self, key: Key) {
+    /// Fails what a user's journal still holds. Tells whether stored messages
+    /// were to be read.
+    fn fail_journal(&mut self, key: Key) -> bool {
         let Some(journal) = self.users.get_mut(key).and_then(|user| user.journal.take()) else {
-            return;
+            return false;
         };
+        let mut unread = false;
         for step in journal.under_way.into_iter().chain(journal.next) {
             match step {
                 Step::Write(_, effects) => {
@@ -307,13 +314,15 @@ impl Router {
                         self.cancel_effect(key, effect);
                     }
                 }
-                Step::Offline | Step::Roster => {}
+                Step::Offline => unread = true,
+                Step::Roster => {}
                 Step::VCard(request) => {
                     self.vcard_answer(&request, &Err(StoreFailure(UNSTORED.into())));
                     self.settle(request.receipt);
                 }
             }
         }
+        unread
     }
 
     fn take_effect(&mut self, key: Key, effect: Effect) {
@@ -322,7 +331,9 @@ impl Router {
             Effect::PushRoster(contact) => self.push_roster(key, &contact),
             Effect::PushBlocks(payload) => self.push_blocks(key, &payload),
             Effect::Route(stanza) => self.later.push_back(Later::Route(stanza)),
-            Effect::Deliver(stanza) => self.deliver_to_available(key, &stanza),
+            Effect::Deliver(stanza) | Effect::Show(stanza) => {
+                self.deliver_to_available(key, &stanza);
+            }
             Effect::Introduce(to) => self.introduce(key, &to),
             Effect::Withdraw(to) => self.withdraw(key, &to),
             Effect::Probe(contact) => self.probe_for_all(key, &contact),
@@ -371,6 +382,7 @@ impl Router {
                 receipts,
             } => self.unkept(key, sequence, stanza, receipts),
             Effect::Settle(receipt) => self.settle(Some(receipt)),
+            Effect::Show(stanza) => self.deliver_to_available(key, &stanza),
             Effect::PushRoster(_)
             | Effect::PushBlocks(_)
             | Effect::Route(_)

@@ -72,6 +72,9 @@ pub(crate) enum Effect {
     Route(Box<[u8]>),
     /// Deliver a stanza to the user's available sessions.
     Deliver(Box<[u8]>),
+    /// Deliver presence that only waited for its turn, also when what it waited
+    /// for could not be written.
+    Show(Box<[u8]>),
     /// Send the presence of the user's sessions to an address.
     Introduce(Box<str>),
     /// Tell an address that the user's sessions are unavailable.
@@ -323,6 +326,8 @@ pub(crate) struct User {
     pub(crate) gone: bool,
     /// Contacts changed while being loaded: they are read again.
     pub(crate) stale: bool,
+    /// Stored messages were to be read when a write before failed.
+    pub(crate) unread: bool,
     /// Messages that another node stored and that come before anything else.
     pub(crate) awaits: Vec<i64>,
     /// Messages that another node stored while the user was being loaded, with
@@ -348,6 +353,7 @@ impl User {
             busy: true,
             gone: false,
             stale: false,
+            unread: false,
             awaits: Vec::new(),
             news: Vec::new(),
             keeping: false,
@@ -359,6 +365,11 @@ impl User {
     /// Whether events for the user can be handled now.
     pub(crate) fn is_ready(&self) -> bool {
         self.data.is_some() && !self.busy && self.awaits.is_empty()
+    }
+
+    /// Whether stored messages are still to be read.
+    pub(crate) fn take_unread(&mut self) -> bool {
+        std::mem::take(&mut self.unread)
     }
 
     pub(crate) fn journal(&mut self) -> &mut Journal {
