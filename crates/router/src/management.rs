@@ -201,6 +201,8 @@ impl Router {
         self.set_due(key, None);
         self.flush(key);
         self.announce(key);
+        // Another node may have stored something meanwhile.
+        self.fetch_stored(user);
     }
 
     /// Stream management on a session.

@@ -173,6 +173,20 @@ fn a_message_for_a_node_that_is_not_reached_is_stored_and_comes_before_later_one
 }
 
 #[test]
+fn what_another_node_stored_while_a_client_was_away_comes_when_it_resumes() {
+    let mut fleet = settled();
+    fleet.disconnect(1);
+    fleet.cut(0, 1);
+    fleet.wait(12_000);
+    fleet.send(0, 1, false);
+    fleet.wait(3000);
+    assert_eq!(fleet.got.get(&(0, 1)), None);
+    fleet.clients[1].retry = 0;
+    fleet.wait(3000);
+    assert_eq!(fleet.got[&(0, 1)], [1]);
+}
+
+#[test]
 fn a_request_for_a_node_that_is_not_reached_fails_in_time() {
     let mut fleet = settled();
     fleet.cut(0, 1);

@@ -786,6 +786,19 @@ impl Fleet {
         );
     }
 
+    /// A client loses its connection, and does not come back by itself.
+    pub fn disconnect(&mut self, user: usize) {
+        let client = &mut self.clients[user];
+        client.up = false;
+        client.retry = u64::MAX;
+        let frame = ToRouter::Closed {
+            connection: client.number,
+            clean: false,
+        };
+        let (link, node) = (COMPONENT, client.node);
+        self.event(node, Event::Frame { link, frame });
+    }
+
     pub fn send(&mut self, from: usize, to: usize, bare: bool) {
         if from == to {
             return;
