@@ -35,7 +35,8 @@ pub(crate) struct Cluster {
     own: Box<str>,
     nodes: Vec<Node>,
     /// Homes that a node says it serves, with epochs. A node that has said
-    /// nothing serves its own in epoch 0.
+    /// nothing serves its own in epoch 0; but this one, if another one stands
+    /// in for it, serves nobody until it is told: the other one may do so.
     claims: HashMap<Box<str>, BTreeMap<Box<str>, u64>>,
     /// Homes that users have; the first stands for none.
     homes: Vec<Box<str>>,
@@ -81,8 +82,15 @@ impl Cluster {
                 .iter()
                 .map(|(home, epoch)| (home.to_string(), *epoch))
                 .collect(),
+            None if self.waits_for_word() => Vec::new(),
             None => vec![(self.own.to_string(), 0)],
         }
+    }
+
+    /// Whether only the recovery manager can say what this node serves.
+    fn waits_for_word(&self) -> bool {
+        let own = self.nodes.iter().find(|node| node.name == self.own);
+        own.is_some_and(|own| own.stand_in.is_some())
     }
 
     /// The other nodes that have joined.
@@ -214,6 +222,7 @@ impl Cluster {
             let at_home = node.name == home.name;
             let epoch = match self.claims.get(&node.name) {
                 Some(claims) => *claims.get(&home.name)?,
+                None if node.name == self.own && self.waits_for_word() => return None,
                 None if at_home => 0,
                 None => return None,
             };
@@ -297,6 +306,23 @@ mod tests {
         cluster.set_nodes("one", vec![node("one", 1), node("three", 3)]);
         assert_eq!(cluster.server_of("alice"), Some(Server::Here));
         assert_eq!(cluster.server_of("bob"), Some(Server::Here));
+    }
+
+    #[test]
+    fn who_has_a_stand_in_serves_nobody_until_it_is_told() {
+        let mut cluster = Cluster::default();
+        let one = Node {
+            stand_in: Some("two".into()),
+            ..node("one", 1)
+        };
+        cluster.set_nodes("one", vec![one, node("two", 2)]);
+        cluster.set_user("alice", Some("one"));
+        cluster.set_user("bob", Some("two"));
+        assert_eq!(cluster.server_of("alice"), Some(Server::Nobody));
+        assert_eq!(cluster.server_of("bob"), Some(Server::There(2)));
+        assert_eq!(cluster.own_claims(), []);
+        cluster.set_own_claims(claims(&[("one", 1)]));
+        assert_eq!(cluster.server_of("alice"), Some(Server::Here));
     }
 
     #[test]

@@ -130,7 +130,8 @@ pub enum Event {
         nodes: Vec<Node>,
     },
     /// The homes that this node serves, with the epoch of each claim. Until it
-    /// comes, the node serves its own in epoch 0.
+    /// comes, the node serves its own in epoch 0, and nobody if another node
+    /// stands in for it.
     Serving(BTreeMap<Box<str>, u64>),
     /// What other routers left in the real-time stores, of sessions of users
     /// whom this node has begun to serve.
