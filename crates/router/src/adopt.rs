@@ -16,6 +16,7 @@ use crate::cluster::Server;
 use crate::connect::Told;
 use crate::event::{Left, Soft};
 use crate::link::local_part;
+use crate::mutation::Mutation;
 use crate::presence::priority_of;
 use crate::router::{Router, Timer};
 use crate::session::Session;
@@ -36,19 +37,33 @@ pub(crate) struct Doubt {
 }
 
 impl Router {
-    /// What other routers left, for users of these homes.
+    /// What other routers left, for users of these homes. The stores hand
+    /// everything out at once, so what is of users whom this node is about to
+    /// serve, too, is kept for that moment.
     pub(crate) fn adopted(&mut self, homes: &[Box<str>], sessions: Vec<Left>) {
+        let forgets = self.broken(Mutation::PhantomsNotAdopted);
+        let due = self.now.monotonic + ADOPTION;
+        let mut early = std::mem::take(&mut self.early);
+        early.retain(|(due, left)| {
+            let same = |fresh: &Left| self.home_of(fresh) == self.home_of(left);
+            // What the stores have of a home now is newer.
+            *due > self.now.monotonic && !sessions.iter().any(same)
+        });
+        let fresh = sessions.into_iter().map(|left| (due, left));
         let mut number = 0;
-        for left in sessions {
+        for (due, left) in fresh.chain(early).filter(|_| !forgets) {
             let name: Box<str> = local_part(&left.jid).into();
-            let home = self.cluster.home_of(&name).map(|home| &home.name);
-            let ours = home.is_some_and(|home| homes.contains(home));
-            if !ours || self.cluster.server_of(&name) != Some(Server::Here) {
-                continue;
+            let home = self.home_of(&left);
+            let ours = home.is_some_and(|home| homes.iter().any(|ours| **ours == *home));
+            if self.cluster.server_of(&name) != Some(Server::Here) {
+                if self.cluster.stand_in(&name).is_some() {
+                    self.early.push((due, left));
+                }
+            } else if ours {
+                number += 1;
+                let key = self.user(&name);
+                self.in_turn(key, Held::Left(Box::new(left)));
             }
-            number += 1;
-            let key = self.user(&name);
-            self.in_turn(key, Held::Left(Box::new(left)));
         }
         if number > 0 {
             tracing::info!(
@@ -58,6 +73,11 @@ impl Router {
             );
         }
         self.activate_all();
+    }
+
+    fn home_of(&self, left: &Left) -> Option<&str> {
+        let home = self.cluster.home_of(local_part(&left.jid))?;
+        Some(&home.name)
     }
 
     /// Makes a phantom of a session that another node had.
@@ -122,7 +142,9 @@ impl Router {
 
     /// Nobody came back in time, or who came has not said to be there.
     pub(crate) fn phantom_timer(&mut self, key: Key) {
-        let Some(session) = self.sessions.get(key).filter(|it| it.inherited) else {
+        let stays = self.broken(Mutation::PhantomsStay);
+        let inherited = |it: &&Session| it.inherited && !stays;
+        let Some(session) = self.sessions.get(key).filter(inherited) else {
             return;
         };
         if session.is_phantom() {
@@ -147,14 +169,13 @@ impl Router {
         let cluster = &self.cluster;
         let mut moved = Vec::new();
         for (node, peer) in &mut self.peers {
-            let gone =
-                peer.incoming
-                    .seen
-                    .extract_if(|jid, _| match cluster.server_of(local_part(jid)) {
-                        Some(Server::There(other)) => other != *node,
-                        Some(Server::Here) => true,
-                        Some(Server::Nobody) | None => false,
-                    });
+            let gone = peer.incoming.seen.extract_if(.., |jid, _| {
+                match cluster.server_of(local_part(jid)) {
+                    Some(Server::There(other)) => other != *node,
+                    Some(Server::Here) => true,
+                    Some(Server::Nobody) | None => false,
+                }
+            });
             moved.extend(gone.map(|(jid, _)| jid));
         }
         let mut back = Vec::new();
@@ -177,10 +198,28 @@ impl Router {
         }
     }
 
+    /// A node told everything again, and these sessions not: they are gone, or
+    /// another node is about to tell of them.
+    pub(crate) fn not_told(&mut self, node: u64, sessions: Vec<Box<str>>) {
+        let due = self.now.monotonic + ADOPTION;
+        let (mut gone, own) = (Vec::new(), false);
+        for jid in sessions {
+            match self.cluster.server_of(local_part(&jid)) {
+                None | Some(Server::Here) => gone.push(jid),
+                Some(Server::There(server)) if server == node => gone.push(jid),
+                Some(Server::There(_) | Server::Nobody) => {
+                    self.doubtful.entry(jid).or_insert(Doubt { due, own });
+                    self.timers.insert((due, Timer::Doubt));
+                }
+            }
+        }
+        self.show_gone(&gone);
+    }
+
     /// Who is in doubt for too long is gone.
     pub(crate) fn doubt_timer(&mut self) {
         let now = self.now.monotonic;
-        let over = self.doubtful.extract_if(|_, doubt| doubt.due <= now);
+        let over = self.doubtful.extract_if(.., |_, doubt| doubt.due <= now);
         let over: Vec<(Box<str>, Doubt)> = over.collect();
         let rows = over.iter().filter(|(_, doubt)| doubt.own);
         for (jid, _) in rows {

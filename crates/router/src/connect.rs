@@ -452,7 +452,8 @@ impl Router {
         for key in all {
             self.end_session(key, Some(error), Told::Nobody);
         }
-        let rest: Vec<_> = self.connections.keys().copied().collect();
+        let mut rest: Vec<_> = self.connections.keys().copied().collect();
+        rest.sort_unstable();
         for connection in rest {
             self.end_connection(connection, error);
         }

@@ -11,6 +11,8 @@ use xmpp::{Builder, Condition, Header, StreamError, ns};
 use crate::cluster::Server;
 use crate::connect::{stream_error, wanted_resource};
 use crate::event::ConnectionId;
+use crate::link::local_part;
+use crate::mutation::Mutation;
 use crate::router::{Connection, Router};
 use crate::session::Session;
 use crate::slab::Key;
@@ -141,7 +143,8 @@ impl Router {
             let waits = here || self.waits_for(&it.user);
             (!waits).then(|| (*connection, it.user.clone()))
         });
-        let vain: Vec<(ConnectionId, Box<str>)> = vain.collect();
+        let mut vain: Vec<(ConnectionId, Box<str>)> = vain.collect();
+        vain.sort_unstable();
         for (connection, user) in vain {
             let last = self.farewell(&user);
             if let Some(Connection::Inactive(it)) = self.connections.remove(&connection) {
@@ -154,6 +157,9 @@ impl Router {
     /// This node serves these users now, and has taken over what the other one
     /// had: inactive connections become sessions.
     pub(crate) fn activate_all(&mut self) {
+        if self.broken(Mutation::ActivationForgotten) {
+            return;
+        }
         let ours = self.connections.iter().filter_map(|(connection, it)| {
             let Connection::Inactive(it) = it else {
                 return None;
@@ -161,7 +167,8 @@ impl Router {
             let ours = self.cluster.server_of(&it.user) == Some(Server::Here);
             ours.then(|| (*connection, it.user.clone()))
         });
-        let ours: Vec<(ConnectionId, Box<str>)> = ours.collect();
+        let mut ours: Vec<(ConnectionId, Box<str>)> = ours.collect();
+        ours.sort_unstable();
         for (connection, name) in ours {
             let key = self.user(&name);
             self.in_turn(key, Held::Activation(connection));
@@ -223,6 +230,17 @@ impl Router {
             self.look_around(key);
             self.fetch_stored(user);
         }
+    }
+
+    /// What [`Mutation::InactiveRoutedTo`] does.
+    pub(crate) fn route_to_inactive(&mut self, name: &str, header: &Header<'_>) -> bool {
+        let mut bound = self.inactive.iter();
+        let found = bound.find(|(jid, _)| local_part(jid) == name);
+        let Some(connection) = found.map(|(_, connection)| *connection) else {
+            return false;
+        };
+        self.out.element(connection, &[header.bytes()]);
+        true
     }
 
     /// Ends an inactive connection.

@@ -7,6 +7,7 @@ use xmpp::Header;
 
 use crate::cluster::{Cluster, Node, Server};
 use crate::connect::Told;
+use crate::mutation::Mutation;
 use crate::peer::{GRACE, PING, Peer, SILENCE};
 use crate::router::{Later, Router, Timer};
 use crate::slab::Key;
@@ -57,6 +58,12 @@ impl Router {
     /// This node serves other homes than before.
     pub(crate) fn claims_changed(&mut self, homes: BTreeMap<Box<str>, u64>) {
         let before = self.cluster.servers();
+        // Others may have believed a later claim of another node, and nothing
+        // that was told from here meanwhile.
+        let known = self.cluster.own_claims();
+        let later =
+            |(home, epoch): &(String, u64)| homes.get(home.as_str()).is_some_and(|now| now > epoch);
+        let again = known.iter().any(later);
         self.cluster.set_own_claims(homes);
         let frame = PeerFrame::Serves {
             homes: self.cluster.own_claims(),
@@ -67,6 +74,21 @@ impl Router {
             }
         }
         self.servers_changed(&before);
+        let nodes: Vec<u64> = self.peers.keys().copied().filter(|_| again).collect();
+        for node in nodes {
+            self.tell_again(node);
+        }
+    }
+
+    /// Tells a node all presence again, now or when it is reached.
+    fn tell_again(&mut self, node: u64) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.out.stale = true;
+        if peer.out.up {
+            self.resync(node);
+        }
     }
 
     fn close(&mut self, link: LinkId, reason: &'static str) {
@@ -185,7 +207,9 @@ impl Router {
                         .peers
                         .get_mut(&node)
                         .and_then(|peer| peer.out.done(*number));
-                    if let Some((PeerFrame::Stanza { element, .. }, receipt)) = done {
+                    if self.broken(Mutation::RefusedDropped) {
+                        self.settle(done.and_then(|(_, receipt)| receipt));
+                    } else if let Some((PeerFrame::Stanza { element, .. }, receipt)) = done {
                         self.later
                             .push_back(Later::Astray(element, receipt, Some(node)));
                     }
@@ -197,6 +221,7 @@ impl Router {
     }
 
     fn welcomed(&mut self, node: u64, link: LinkId, instance: u64, forgot: bool) {
+        let forgets = self.broken(Mutation::NotSentAgain);
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
@@ -210,7 +235,7 @@ impl Router {
         };
         let buffer = self.out.link(link);
         serves.encode(buffer);
-        for frame in out.waiting() {
+        for frame in out.waiting().filter(|_| !forgets) {
             frame.encode(buffer);
         }
         for (user, sequence) in std::mem::take(&mut out.stored) {
@@ -362,6 +387,7 @@ impl Router {
     /// A frame of another router.
     pub(crate) fn guest_frame(&mut self, link: LinkId, frame: PeerFrame) {
         let now = self.now.monotonic;
+        let deaf = self.broken(Mutation::ClaimsNotHeard);
         let Some(PeerLink {
             node,
             outgoing: false,
@@ -395,6 +421,7 @@ impl Router {
             // Another node may go on with the sessions of one that is covered.
             (PeerFrame::Bye, true) if self.cluster.is_covered(node) => {}
             (PeerFrame::Bye, true) => self.forget(node),
+            (PeerFrame::Serves { .. }, true) if deaf => {}
             (PeerFrame::Serves { homes }, true) => {
                 let Some(name) = self.cluster.node(node).map(|node| node.name.clone()) else {
                     return;
@@ -406,6 +433,9 @@ impl Router {
                     .collect();
                 self.cluster.set_claims(&name, homes);
                 self.servers_changed(&before);
+                // One that heard late that another node serves users may have
+                // told of their sessions meanwhile.
+                self.doubt();
             }
             (frame, true) => {
                 if let Some(number) = frame.number()
@@ -461,10 +491,10 @@ impl Router {
                     let gone: Vec<Box<str>> = peer
                         .incoming
                         .seen
-                        .extract_if(|_, told| !*told)
+                        .extract_if(.., |_, told| !*told)
                         .map(|(jid, _)| jid)
                         .collect();
-                    self.show_gone(&gone);
+                    self.not_told(node, gone);
                 }
             }
             PeerFrame::Stored { user, sequence, .. } => self.await_stored(&user, sequence),
@@ -660,20 +690,16 @@ impl Router {
             return;
         }
         // The other node of the group goes on with its sessions.
+        let shown = self.broken(Mutation::AdoptedShownGone);
         self.send_strangers_away(|cluster, user| match cluster.stand_in(user) {
-            Some(_) => Told::Nobody,
-            None => Told::All,
+            Some(_) if !shown => Told::Nobody,
+            _ => Told::All,
         });
         self.doubt();
         self.review_inactive();
-        for node in gained {
-            let Some(peer) = self.peers.get_mut(&node) else {
-                continue;
-            };
-            peer.out.stale = true;
-            if peer.out.up {
-                self.resync(node);
-            }
+        let quiet = self.broken(Mutation::PresenceNotTold);
+        for node in gained.into_iter().filter(|_| !quiet) {
+            self.tell_again(node);
         }
     }
 

@@ -166,7 +166,7 @@ pub(crate) struct Incoming {
     pub(crate) forgot: bool,
     /// Sessions of its users that people here may see; whether they were told
     /// again since the last [`PeerFrame::Resync`].
-    pub(crate) seen: HashMap<Box<str>, bool>,
+    pub(crate) seen: BTreeMap<Box<str>, bool>,
 }
 
 impl Incoming {

@@ -1,15 +1,13 @@
 //! Sessions, routes and presence, told to the real-time stores, and what other
 //! nodes told theirs.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-use datastore::{Entry, LOGIN, Login, Owner, PRESENCE, Presence, ROUTE, Reader, Route};
-use serde::{Deserialize, Serialize};
+use datastore::{Entry, LOGIN, Owner, PRESENCE, ROUTE, Reader};
 use service::Paths;
 
 use crate::event::{Left, Soft};
+use crate::soft::left;
 
 /// Which stores take a piece of news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +18,17 @@ pub(crate) enum To {
     Presence,
 }
 
+impl To {
+    fn takes(self, store: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Login => store == LOGIN,
+            Self::Route => store == ROUTE,
+            Self::Presence => store == PRESENCE,
+        }
+    }
+}
+
 /// The router's rows in the real-time stores.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -27,11 +36,6 @@ pub(crate) struct Publisher {
     login: Owner,
     route: Owner,
     presence: Owner,
-}
-
-fn value(row: &impl Serialize) -> Bytes {
-    // Rows are structs of texts and numbers, which always serialize.
-    serde_json::to_vec(row).unwrap_or_default().into()
 }
 
 impl Publisher {
@@ -68,53 +72,18 @@ impl Publisher {
 
     /// Tells a piece of news.
     pub(crate) fn tell(&self, news: Soft, to: To) {
-        let takes = |store| to == To::All || to == store;
-        match news {
-            Soft::Session {
-                jid,
-                peer,
-                since,
-                connected,
-            } if takes(To::Login) => {
-                let row = Login {
-                    peer: peer.into(),
-                    since,
-                    connected,
-                };
-                self.login.put(&jid, value(&row), None);
-            }
-            Soft::SessionEnded { jid } if takes(To::Login) => self.login.delete(&jid),
-            Soft::Route { jid, resources } if takes(To::Route) => {
-                if resources.is_empty() {
-                    self.route.delete(&jid);
-                } else {
-                    let row = Route {
-                        node: self.node.clone(),
-                        resources: resources.into_iter().map(Into::into).collect(),
-                    };
-                    self.route.put(&jid, value(&row), None);
-                }
-            }
-            Soft::Presence {
-                jid,
-                stanza,
-                directed,
-            } if takes(To::Presence) => {
-                if stanza.is_none() && directed.is_empty() {
-                    self.presence.delete(&jid);
-                    return;
-                }
-                let text = |stanza: Box<[u8]>| String::from_utf8_lossy(&stanza).into_owned();
-                let row = Presence {
-                    stanza: stanza.map(text).unwrap_or_default(),
-                    directed: directed.into_iter().map(Into::into).collect(),
-                };
-                self.presence.put(&jid, value(&row), None);
-            }
-            Soft::Session { .. }
-            | Soft::SessionEnded { .. }
-            | Soft::Route { .. }
-            | Soft::Presence { .. } => {}
+        let row = news.row(&self.node);
+        if !to.takes(row.store) {
+            return;
+        }
+        let owner = match row.store {
+            LOGIN => &self.login,
+            ROUTE => &self.route,
+            _ => &self.presence,
+        };
+        match row.value {
+            Some(value) => owner.put(&row.key, value, None),
+            None => owner.delete(&row.key),
         }
     }
 }
@@ -139,34 +108,10 @@ pub(crate) async fn adopt(paths: Paths) -> Vec<Left> {
             }
         }
     };
-    let (logins, presences) = tokio::join!(all(LOGIN), all(PRESENCE));
-    let mut logins: HashMap<String, Login> = logins.iter().filter_map(row).collect();
-    let left = presences
-        .iter()
-        .filter_map(row::<Presence>)
-        .map(|(jid, presence)| {
-            let login = logins.remove(&jid);
-            let (peer, since) = login
-                .map(|login| (login.peer, login.since))
-                .unwrap_or_default();
-            Left {
-                jid: jid.into(),
-                peer: peer.into(),
-                since,
-                presence: (!presence.stanza.is_empty())
-                    .then(|| presence.stanza.into_bytes().into()),
-                directed: presence.directed.into_iter().map(Into::into).collect(),
-            }
-        });
-    left.collect()
-}
-
-fn row<T: for<'a> Deserialize<'a>>(entry: &Entry) -> Option<(String, T)> {
-    match serde_json::from_slice(&entry.value) {
-        Ok(value) => Some((entry.key.clone(), value)),
-        Err(error) => {
-            tracing::warn!(key = entry.key, owner = entry.owner, %error, "A row cannot be read.");
-            None
-        }
+    fn rows(entries: &[Entry]) -> Vec<(&str, &[u8])> {
+        let each = entries.iter();
+        each.map(|entry| (&*entry.key, &*entry.value)).collect()
     }
+    let (logins, presences) = tokio::join!(all(LOGIN), all(PRESENCE));
+    left(&rows(&logins), &rows(&presences))
 }

@@ -64,7 +64,7 @@ impl Router {
                 moving.before.remove(&(node, *number));
             }
         }
-        for (_, moving) in self.moving.extract_if(|_, it| it.before.is_empty()) {
+        for (_, moving) in self.moving.extract_if(.., |_, it| it.before.is_empty()) {
             for (stanza, receipt) in moving.held {
                 self.later.push_back(Later::Astray(stanza, receipt, None));
             }
@@ -129,8 +129,10 @@ impl Router {
     /// A stanza for a user whom another node serves.
     pub(crate) fn forward(&mut self, node: u64, name: &str, header: &Header<'_>) {
         let reached = self.peers.get(&node).is_some_and(|peer| !peer.out.lost);
-        // What is being stored comes first.
-        let stores = header.name() == "message" && self.names.contains_key(name);
+        // What is being stored comes first; what never is goes on.
+        let kind = header.kind().map(|kind| kind.get());
+        let stored = !matches!(kind.as_deref(), Some("error" | "headline" | "groupchat"));
+        let stores = header.name() == "message" && stored && self.names.contains_key(name);
         if !reached || stores {
             self.take_care(name, header);
             return;

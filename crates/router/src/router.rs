@@ -12,9 +12,10 @@ use crate::Config;
 use crate::address::Address;
 use crate::adopt::Doubt;
 use crate::cluster::{Cluster, Server};
-use crate::event::{Actions, ConnectionId, Event, Time};
+use crate::event::{Actions, ConnectionId, Event, Left, Time};
 use crate::inactive::{Bound, Inactive};
 use crate::link::PeerLink;
+use crate::mutation::Mutation;
 use crate::peer::Peer;
 use crate::quota::Quotas;
 use crate::remote::Moving;
@@ -123,14 +124,19 @@ pub struct Router {
     pub(crate) peers: BTreeMap<u64, Peer>,
     pub(crate) peer_links: HashMap<LinkId, PeerLink>,
     /// Users who moved while messages for them were on their way.
-    pub(crate) moving: HashMap<Box<str>, Moving>,
+    pub(crate) moving: BTreeMap<Box<str>, Moving>,
     /// Sessions that a node had which does not serve their users any more.
-    pub(crate) doubtful: HashMap<Box<str>, Doubt>,
+    pub(crate) doubtful: BTreeMap<Box<str>, Doubt>,
+    /// Sessions that came out of the real-time stores before this node served
+    /// their users, and until when they count.
+    pub(crate) early: Vec<(u64, Left)>,
     /// Differs at each start; 0 until other nodes are known.
     pub(crate) instance: u64,
     pub(crate) last_stream: u32,
     /// A time is set at which other routers are looked at.
     pub(crate) watching: bool,
+    #[cfg(feature = "mutation")]
+    mutation: Option<Mutation>,
 }
 
 impl std::fmt::Debug for Router {
@@ -171,12 +177,28 @@ impl Router {
             cluster: Cluster::default(),
             peers: BTreeMap::new(),
             peer_links: HashMap::new(),
-            moving: HashMap::new(),
-            doubtful: HashMap::new(),
+            moving: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            early: Vec::new(),
             instance: 0,
             last_stream: 0,
             watching: false,
+            #[cfg(feature = "mutation")]
+            mutation: None,
         }
+    }
+
+    /// Breaks a rule from now on: for tests that must notice.
+    #[cfg(feature = "mutation")]
+    pub fn break_rule(&mut self, rule: Mutation) {
+        self.mutation = Some(rule);
+    }
+
+    pub(crate) fn broken(&self, rule: Mutation) -> bool {
+        #[cfg(feature = "mutation")]
+        return self.mutation == Some(rule);
+        #[cfg(not(feature = "mutation"))]
+        rule.never()
     }
 
     /// Handles one event. What is to be done is added to `out`.
@@ -355,12 +377,13 @@ impl Router {
     }
 
     fn link_down(&mut self, link: LinkId) {
-        let lost: Vec<_> = self
+        let mut lost: Vec<_> = self
             .connections
             .keys()
             .filter(|connection| connection.link == link)
             .copied()
             .collect();
+        lost.sort_unstable();
         if !lost.is_empty() {
             tracing::warn!(
                 link,
@@ -532,6 +555,9 @@ impl Router {
 
     /// A stanza for a user of the domain.
     pub(crate) fn stanza_to_account(&mut self, name: &str, header: &Header<'_>) {
+        if self.broken(Mutation::InactiveRoutedTo) && self.route_to_inactive(name, header) {
+            return;
+        }
         if header.name() == "message" && self.moving.contains_key(name) {
             self.hold_behind(name, header);
             return;
@@ -613,6 +639,9 @@ impl Router {
     /// The stanza being handled is not done when the event is: it counts once
     /// the receipt is settled. `holder` is the session that it waits for.
     pub(crate) fn defer(&mut self, holder: Option<Key>) -> Option<Receipt> {
+        if self.broken(Mutation::AcknowledgedBeforeStored) {
+            return None;
+        }
         let receipt = Receipt {
             holder,
             ..self.current?
