@@ -71,6 +71,33 @@ fn a_planned_failover_has_a_gap_of_one_message() {
 }
 
 #[test]
+fn users_let_go_are_not_served_twice_when_the_link_is_cut_meanwhile() {
+    let mut world = fast(Arbiter::ThirdNode);
+    // Its peer hears of the failover, and is not heard any more.
+    world.cut(TWO, true);
+    world.request(ONE, Request::Failover).unwrap();
+    until(&mut world, |world| world.servers(ONE) == [TWO]);
+    world.cut(ONE, true);
+    world.seconds(60);
+    assert_eq!(world.servers(ONE), [TWO]);
+    cut_both(&mut world, false);
+    until(&mut world, |world| {
+        world.standing(ONE) == Some(Standing::new(State::Idle, Reason::OnAdminRequest))
+    });
+    assert_eq!(world.violations, Vec::<String>::new());
+}
+
+#[test]
+fn users_let_go_are_taken_back_when_the_peer_is_lost_meanwhile() {
+    let mut world = fast(Arbiter::ThirdNode);
+    world.power_off(TWO);
+    world.request(ONE, Request::Failover).unwrap();
+    assert_eq!(world.servers(ONE), []);
+    let ms = until(&mut world, |world| world.servers(ONE) == [ONE]);
+    assert!((3000..=4500).contains(&ms), "{ms}");
+}
+
+#[test]
 fn who_leaves_claims_nobody_anew() {
     let mut world = normal(Parameters::default(), Arbiter::ThirdNode);
     world.leave(ONE);

@@ -544,7 +544,12 @@ impl Machine {
             State::Initializing => parameters.initial_timeout,
             _ => parameters.keepalive_timeout,
         };
-        self.peer.silence(self.clock.now()) >= timeout
+        self.silence() >= timeout
+    }
+
+    /// For how long the peer has been silent.
+    pub(crate) fn silence(&self) -> Duration {
+        self.peer.silence(self.clock.now())
     }
 
     pub(crate) fn verdict(&self) -> Option<Verdict> {

@@ -331,7 +331,6 @@ impl Machine {
     fn failing_over(&self) -> Option<Decision> {
         let name = self.peer_name();
         let by_hand = self.reason() == Reason::OnAdminRequest;
-        let timeout = self.settings.parameters.keepalive_timeout;
         if self.own() == Some(self.node.peer()) {
             if self.gone().is_some() {
                 let seen = format!("{name} was lost while it took the users over.");
@@ -356,9 +355,17 @@ impl Machine {
             }
             return (!theirs_by_hand).then(|| self.fail(Reason::CriticalServicesDown, seen));
         }
-        let late = self.age() >= timeout;
         let seen = format!("{name} did not take the users over.");
-        (late && (by_hand || self.healthy())).then(|| self.go_on(seen))
+        (self.untaken() && (by_hand || self.healthy())).then(|| self.go_on(seen))
+    }
+
+    /// Whether the peer has not taken the users that this node let go, and will
+    /// not: it had time for it, and is gone, or heard without a word of it. One
+    /// that only a third node hears may serve them.
+    fn untaken(&self) -> bool {
+        let parameters = &self.settings.parameters;
+        let heard = self.silence() < 2 * parameters.keepalive_interval;
+        self.age() >= parameters.keepalive_timeout && (heard || self.gone().is_some())
     }
 
     /// The hand-over did not come about: this node serves its users again.
@@ -592,9 +599,9 @@ impl Machine {
                 false => self.fail(Reason::CriticalServicesDown, seen),
             });
         }
-        let late = self.age() >= self.settings.parameters.keepalive_timeout;
         let seen = format!("{name} did not take the users over.");
-        (late && self.healthy()).then(|| Decision::to(S::TakingOver, reason, seen).claim_all())
+        (self.untaken() && self.healthy())
+            .then(|| Decision::to(S::TakingOver, reason, seen).claim_all())
     }
 
     fn taking_back(&self) -> Option<Decision> {
