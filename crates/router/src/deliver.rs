@@ -6,12 +6,15 @@ use xmpp::{Condition, Header, Rewrite, StreamError};
 
 use crate::connect::Told;
 use crate::keep::STORED;
-use crate::router::{Later, Router, Undelivered};
+use crate::router::{Later, Router, Timer, Undelivered};
 use crate::rows::{OfflineRow, Write};
 use crate::session::{Copy, Queued, Unacked};
 use crate::slab::Key;
 use crate::stanza::{self, StanzaError, names};
 use crate::user::{Effect, Held, Receipt, Step};
+
+/// How long a write may take, in milliseconds, before the database counts as away.
+const PATIENCE: u64 = 1000;
 
 impl Router {
     /// Gives a stanza to a session.
@@ -212,32 +215,60 @@ impl Router {
 
     /// Fetches stored messages if there are any and a session takes them.
     pub(crate) fn fetch_stored(&mut self, key: Key) {
-        let Some(user) = self.users.get(key) else {
+        let takes = self.takes_stored(key);
+        let Some(user) = self.users.get_mut(key) else {
             return;
         };
         let waiting = user.data.as_ref().is_some_and(|data| data.has_waiting());
-        if !waiting || user.busy {
-            return;
-        }
-        let takes = user.sessions.iter().any(|key| {
-            self.sessions
-                .get(*key)
-                .is_some_and(|session| session.takes_messages() && session.connection.is_some())
-        });
-        if !takes || self.deliver_unwritten(key) {
+        if !waiting || user.busy || !takes {
             return;
         }
         // Everything else for the user waits, so that what comes now does not
         // overtake what was stored.
-        if let Some(user) = self.users.get_mut(key) {
-            user.busy = true;
-        }
+        user.busy = true;
         self.step(key, Step::Offline);
+        self.unread_timer(key);
     }
 
-    /// Gives what is on its way to the database, and may be for long if that is
-    /// away, to the session that takes messages; tells whether that is all that
-    /// waits. From then on it is kept for the session as what came to it is.
+    /// Whether a session of the user takes stored messages now.
+    fn takes_stored(&self, user: Key) -> bool {
+        let sessions = self.users.get(user).map_or(&[][..], |user| &user.sessions);
+        sessions
+            .iter()
+            .filter_map(|key| self.sessions.get(*key))
+            .any(|session| session.takes_messages() && session.connection.is_some())
+    }
+
+    /// Stored messages may wait to be read behind what is being written. If
+    /// that lasts, the database is away, and what has not reached it is given
+    /// out from here; not before, since another node may have stored something
+    /// older that is not known here yet.
+    pub(crate) fn unread_timer(&mut self, key: Key) {
+        let Some(journal) = self.users.get(key).and_then(|user| user.journal.as_ref()) else {
+            return;
+        };
+        if !journal.will_read_stored() {
+            return;
+        }
+        let due = journal.since + PATIENCE;
+        if due > self.now.monotonic {
+            self.timers.insert((due, Timer::Unread(key)));
+        } else if self.takes_stored(key) && self.deliver_unwritten(key) {
+            if let Some(journal) = self
+                .users
+                .get_mut(key)
+                .and_then(|user| user.journal.as_mut())
+            {
+                journal.next.retain(|step| !matches!(step, Step::Offline));
+            }
+            self.read_done(key);
+            self.drain_later(key);
+        }
+    }
+
+    /// Gives what is on its way to the database to the session that takes
+    /// messages, unless more than that waits. From then on it is kept for the
+    /// session as what came to it is. Tells whether it was given.
     fn deliver_unwritten(&mut self, key: Key) -> bool {
         let Some(user) = self.users.get_mut(key) else {
             return false;
@@ -245,23 +276,22 @@ impl Router {
         let (Some(data), Some(journal)) = (user.data.as_ref(), user.journal.as_mut()) else {
             return false;
         };
-        let mut rows = Vec::new();
-        let unwritten = journal.effects_mut().filter_map(|effect| match effect {
-            Effect::Stored { row, .. } => Some(row.clone()),
-            _ => None,
-        });
-        rows.extend(unwritten);
+        let unwritten = |effect: &&mut Effect| matches!(effect, Effect::Stored { .. });
+        let count = journal.effects_mut().filter(unwritten).count();
         // What is older and stored has to be read, and comes first.
-        if rows.len() != data.offline.len() - data.in_delivery.len() {
+        if count != data.offline.len() - data.in_delivery.len() {
             return false;
         }
+        let mut rows = Vec::with_capacity(count);
         for effect in journal.effects_mut() {
             if let Effect::Stored { row, receipt } = effect {
+                let row = row.clone();
                 *effect = Effect::Kept {
                     sequence: row.sequence,
                     stanza: row.stanza.as_bytes().into(),
                     receipts: receipt.take().into_iter().collect(),
                 };
+                rows.push(row);
             }
         }
         self.deliver_rows(key, rows, |sequence| Copy::Kept {

@@ -12,7 +12,7 @@ use crate::peer::{GRACE, PING, Peer, SILENCE};
 use crate::router::{Later, Router, Timer};
 use crate::slab::Key;
 use crate::stanza;
-use crate::user::{Receipt, Sender};
+use crate::user::{Held, Receipt, Sender};
 
 /// A connection between routers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -619,9 +619,6 @@ impl Router {
                 let Some(jids) = sessions.get(&*row.contact) else {
                     continue;
                 };
-                if self.is_blocked(key, &row.contact) {
-                    continue;
-                }
                 let own = format!("{}@{}", user.name, self.domain);
                 let each = jids
                     .iter()
@@ -629,8 +626,9 @@ impl Router {
                 news.extend(each);
             }
         }
+        // Behind what came from them before.
         for (user, stanza) in news {
-            self.deliver_to_available(user, &stanza);
+            self.in_turn(user, Held::Stanza(stanza.into(), None));
         }
     }
 

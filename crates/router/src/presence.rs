@@ -429,20 +429,19 @@ impl Router {
                 }
             }
             None if kind.as_deref() == Some("error") => {}
-            None => {
-                let waits = self
-                    .users
-                    .get(user)
-                    .is_some_and(|user| user.journal.is_some());
-                if waits {
-                    // Behind what is being written: the news of a subscription
-                    // comes before the presence that it permits.
-                    let effect = Effect::Show(header.bytes().into());
-                    self.commit(user, Vec::new(), vec![effect]);
-                } else {
-                    self.deliver_to_available(user, header.bytes());
-                }
-            }
+            None => self.presence_in_turn(user, header.bytes()),
+        }
+    }
+
+    /// Shows presence to the user's clients: behind what is being written if
+    /// that is news of a subscription, which comes before the presence that it
+    /// permits.
+    fn presence_in_turn(&mut self, user: Key, presence: &[u8]) {
+        let journal = self.users.get(user).and_then(|user| user.journal.as_ref());
+        if journal.is_some_and(|journal| journal.has_news()) {
+            self.commit(user, Vec::new(), vec![Effect::Show(presence.into())]);
+        } else {
+            self.deliver_to_available(user, presence);
         }
     }
 

@@ -67,6 +67,8 @@ pub(crate) enum Timer {
     User(Key),
     /// Messages of a user could not be stored.
     Keep(Key),
+    /// Stored messages of a user wait to be read.
+    Unread(Key),
     /// What another node stored for a user has not arrived.
     Awaits(Key),
     /// The client of a session that another node had has not come back.
@@ -669,6 +671,7 @@ impl Router {
                 Timer::Resuming(key) => self.resuming_timer(key, due),
                 Timer::User(key) => self.user_timer(key),
                 Timer::Keep(key) => self.keep_again(key),
+                Timer::Unread(key) => self.unread_timer(key),
                 Timer::Awaits(key) => self.awaits_timer(key),
                 Timer::Phantom(key) => self.phantom_timer(key),
                 Timer::Doubt => self.doubt_timer(),

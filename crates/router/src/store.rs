@@ -209,6 +209,7 @@ impl Router {
             Step::VCard(_) => StoreRequest::VCard { user: name },
         });
         journal.under_way = Some(step);
+        journal.since = self.now.monotonic;
     }
 
     pub(crate) fn step_done(&mut self, name: &str) -> Option<(Key, Step)> {

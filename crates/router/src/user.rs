@@ -119,6 +119,8 @@ pub(crate) struct VCardRequest {
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) under_way: Option<Step>,
+    /// Since when that is under way, in milliseconds.
+    pub(crate) since: u64,
     pub(crate) next: VecDeque<Step>,
 }
 
@@ -134,6 +136,29 @@ impl Journal {
             Step::Write(_, effects) => effects.as_mut_slice(),
             Step::Offline | Step::Roster | Step::VCard(_) => &mut [],
         })
+    }
+
+    /// Whether clients will be told something of the roster, or of presence
+    /// behind that.
+    pub(crate) fn has_news(&self) -> bool {
+        let steps = self.under_way.iter().chain(&self.next);
+        steps
+            .filter_map(|step| match step {
+                Step::Write(_, effects) => Some(effects),
+                Step::Offline | Step::Roster | Step::VCard(_) => None,
+            })
+            .flatten()
+            .any(|effect| {
+                matches!(
+                    effect,
+                    Effect::PushRoster(_) | Effect::Deliver(_) | Effect::Show(_)
+                )
+            })
+    }
+
+    /// Whether stored messages are still to be read.
+    pub(crate) fn will_read_stored(&self) -> bool {
+        self.next.iter().any(|step| matches!(step, Step::Offline))
     }
 
     /// Whether something is still to be read that everything else waits for.
