@@ -38,6 +38,8 @@ class Options:
     answers: Path | None = None
     ovf: bool = False
     """Whether the answers are given as OVF properties on a disc, as hypervisors do, instead of as a file on a disk."""
+    blank: bool = False
+    """Without answers: whether there is an empty disk for the wizard to save them on."""
     acceleration: str = "auto"
 
 
@@ -98,6 +100,12 @@ class Machine:
                 answers_disc(options.answers, self.folder / "answers.iso")
             else:
                 answers_disk(options.answers, self.folder / "answers.img")
+        elif options.blank:
+            blank = self.folder / "blank.img"
+            label_disk(blank)
+            # qcow2, as the firmware variables: what the machine writes to is part of its snapshots.
+            run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", blank, private(self.folder / "saved.qcow2"))
+            blank.unlink()
         self.save("state.json", {
             "firmware": options.firmware, "memory": options.memory,
             "acceleration": acceleration() if options.acceleration == "auto" else options.acceleration,
@@ -156,6 +164,9 @@ class Machine:
                 "-drive", f"file={answers},if=none,id=answers,format=raw,readonly=on",
                 "-device", "virtio-blk-pci,drive=answers",
             ]
+        saved = folder / "saved.qcow2"
+        if saved.exists():
+            command += ["-drive", f"file={saved},if=none,id=saved,format=qcow2", "-device", "virtio-blk-pci,drive=saved"]
         disc = folder / "answers.iso"
         if disc.exists():
             command += ["-drive", f"file={disc},if=none,id=disc,media=cdrom,format=raw,readonly=on", "-device", "ide-cd,drive=disc"]
@@ -222,6 +233,12 @@ class Machine:
             if time.monotonic() > deadline:
                 raise HostError(f"process {number} is still there after {seconds:.0f} s")
             time.sleep(0.05)
+
+    def saved_answers(self) -> str:
+        """The answer file that the wizard saved on the disk for it. The machine must be off."""
+        plain = private(self.folder / "saved.img")
+        run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", self.folder / "saved.qcow2", plain)
+        return output("mtype", "-i", plain, "::answers.toml")
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -304,15 +321,26 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
+def private(path: Path) -> Path:
+    """A new file that only its owner may read: it will hold passwords."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    return path
+
+
+def label_disk(target: Path) -> None:
+    """A small FAT disk labelled SIGNALBOX, with nothing on it."""
+    host.need(["mtools", "dosfstools"])
+    with open(private(target), "wb") as handle:
+        handle.truncate(1 << 20)
+    run("mkfs.vfat", "-n", "SIGNALBOX", target, stdout=subprocess.DEVNULL)
+
+
 def answers_disk(answers: Path, target: Path) -> None:
-    """A small FAT disk labelled SIGNALBOX that holds `answers.toml`."""
+    """The same with `answers.toml`."""
     if not answers.is_file():
         raise HostError(f"{answers} does not exist")
-    host.need(["mtools", "dosfstools"])
-    with open(target, "wb") as handle:
-        handle.truncate(1 << 20)
-    target.chmod(0o600)
-    run("mkfs.vfat", "-n", "SIGNALBOX", target, stdout=subprocess.DEVNULL)
+    label_disk(target)
     run("mcopy", "-i", target, answers, "::answers.toml")
 
 

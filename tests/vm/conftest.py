@@ -34,10 +34,10 @@ def image() -> Path:
 
 
 class Fresh:
-    """A machine with BIOS that is not set up, as it was right after its first boot."""
+    """A machine with BIOS that is not set up, as it was right after its first boot. It has a disk for answers, without any."""
 
     def __init__(self) -> None:
-        self.guest = Guest(make("bios", "bios"))
+        self.guest = Guest(make("bios", "bios", blank=True))
         self.guest.wait_until_up()
         self.identity = self.guest.identity()
         self.guest.machine.human(f"savevm {FRESH}")

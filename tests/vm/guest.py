@@ -122,10 +122,10 @@ class Node(Guest):
             time.sleep(1)
 
 
-def make(name: str, firmware: str, answers: Path | None = None) -> Machine:
-    """A new machine, started."""
+def make(name: str, firmware: str, answers: Path | None = None, *, blank: bool = False) -> Machine:
+    """A new machine, started; with an empty disk for its answers if it has none."""
     machine = Machine(f"test-{name}")
     machine.destroy()  # what a test run that was killed left
-    machine.create(Options(firmware=firmware, answers=answers))
+    machine.create(Options(firmware=firmware, answers=answers, blank=blank))
     machine.start()
     return machine
