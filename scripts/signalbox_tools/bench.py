@@ -16,7 +16,7 @@ from typing import Iterator, Protocol
 
 from . import bench_measure, bench_peers, bench_table, host, lab_node, lab_state
 from .bench_measure import Reading
-from .cli import CARGO_TARGET, REPOSITORY, TARGET, HostError, say
+from .cli import CARGO_TARGET, REPOSITORY, TARGET, HostError, lab, say
 from .rust import need_cargo
 
 OUTPUT = TARGET / "bench"
@@ -51,16 +51,12 @@ class OurNode:
         self.address, self.domain = node["address"], node["domain"]
         self.ca = Path(state["ca"])
         self._leader = lab_node.leader(lab_state.known(node["name"]))
-        self.version = self._run("exec", node["name"], "--", "signalbox", "version").strip()
-
-    @staticmethod
-    def _run(*words: str, **options) -> str:
-        return subprocess.run([REPOSITORY / "scripts/lab", *words], check=True, stdout=subprocess.PIPE, text=True, **options).stdout
+        self.version = lab("exec", node["name"], "--", "signalbox", "version").strip()
 
     def add_users(self, users: int) -> None:
         """Accounts load0, load1 …"""
         rows = "".join(f"load{index},{PASSWORD}\n" for index in range(users))
-        self._run("cli", "node1", "--", "users", "import", "/dev/stdin", input="user,password\n" + rows)
+        lab("cli", "node1", "--", "users", "import", "/dev/stdin", input="user,password\n" + rows)
 
     def read(self) -> Reading:
         """CPU and memory of every `signalbox` process of the node."""
@@ -71,13 +67,13 @@ class OurNode:
 def our_node(users: int, binary: Path) -> Iterator[OurNode]:
     """A lab node with the release build."""
     subprocess.run([REPOSITORY / "scripts/build-root", "--binary", binary], check=True)
-    subprocess.run([REPOSITORY / "scripts/lab", "up"], check=True)
+    lab("up")
     try:
         node = OurNode()
         node.add_users(users)
         yield node
     finally:
-        subprocess.run([REPOSITORY / "scripts/lab", "down"], check=True)
+        lab("down")
 
 
 class Generator:

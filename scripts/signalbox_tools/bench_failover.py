@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Iterator
 
 from . import lab_state
-from .cli import CARGO_TARGET, REPOSITORY, HostError, say
+from .bench_table import seconds
+from .cli import CARGO_TARGET, REPOSITORY, HostError, lab, say
 
 PASSWORD = "bench-password"
 BACKUP = "Running in Backup Mode"
@@ -27,11 +28,6 @@ BATCH = 500
 
 PATIENCE = 240
 """Seconds that a state may take."""
-
-
-def lab(*words: str, **options) -> str:
-    """`scripts/lab WORDS`."""
-    return subprocess.run([REPOSITORY / "scripts/lab", *words], check=True, stdout=subprocess.PIPE, text=True, **options).stdout
 
 
 def administer(node: str, *words: str, **options):
@@ -43,7 +39,7 @@ def administer(node: str, *words: str, **options):
 def pair(users: int, binary: Path) -> Iterator[dict]:
     """Two nodes with the release build, and everybody at home on the first."""
     subprocess.run([REPOSITORY / "scripts/build-root", "--binary", binary], check=True)
-    subprocess.run([REPOSITORY / "scripts/lab", "up", "--nodes", "2"], check=True)
+    lab("up", "--nodes", "2")
     try:
         names = [f"load{index}" for index in range(users)]
         rows = "".join(f"{name},{PASSWORD}\n" for name in names)
@@ -52,7 +48,7 @@ def pair(users: int, binary: Path) -> Iterator[dict]:
             lab("cli", "node1", "--", "users", "assign", "node1", *names[first:first + BATCH])
         yield lab_state.load()
     finally:
-        subprocess.run([REPOSITORY / "scripts/lab", "down"], check=True)
+        lab("down")
 
 
 class Clients:
@@ -130,7 +126,7 @@ def measure(users: int, dual: bool, binary: Path, rate: int) -> list[dict]:
         action()
         back = clients.until("back")
         rows.append({"what": name, "clients": kind, "users": users, **back, **takeover(begun)})
-        say(f"  {name}, {users} {kind} clients: gap p50 {back['p50_s']:.2f} s, p99 {back['p99_s']:.2f} s, missing {back['missing']} of {back['sent']}")
+        say(f"  {name}, {users} {kind} clients: gap p50 {seconds(back['p50_s'])} s, p99 {seconds(back['p99_s'])} s, missing {back['missing']} of {back['sent']}")
 
     with pair(users, binary) as state:
         clients = Clients(state, users, rate, dual)

@@ -19,6 +19,11 @@ def _ratio(value: float, ours: float, *, less_is_better: bool) -> str:
     return f"{(value / ours) if less_is_better else (ours / value):.1f}×"
 
 
+def seconds(value: float | None) -> str:
+    """Seconds to two places; a dash where there are none, as when nobody came back."""
+    return "-" if value is None else f"{value:.2f}"
+
+
 def im(result: dict) -> str:
     """Servers as columns; behind each peer's figure, how many times better ours is."""
     servers = result["servers"]
@@ -66,9 +71,6 @@ def boot(result: dict) -> str:
 
 def failover(result: dict) -> str:
     """One fault a line."""
-    def seconds(value) -> str:
-        return "-" if value is None else f"{value:.2f}"
-
     text = _row(
         f"{result['machine']}, {result['date']}", "clients", "gap p50, s", "gap p99, s", "longest, s", "until decided, s", "until served, s",
         "sent", "returned", "missing", "duplicated",

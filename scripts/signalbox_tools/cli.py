@@ -15,7 +15,7 @@ CARGO_TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TARGET)
 ROOT = Path(os.environ.get("SIGNALBOX_ROOT") or TARGET / "root")
 """The node's Debian root, made by scripts/build-root, or another one to try."""
 
-__all__ = ["CARGO_TARGET", "REPOSITORY", "ROOT", "TARGET", "HostError", "quiet", "say"]
+__all__ = ["CARGO_TARGET", "REPOSITORY", "ROOT", "TARGET", "HostError", "lab", "quiet", "say"]
 
 
 def quiet(*command: str | os.PathLike, **options) -> subprocess.CompletedProcess:
@@ -31,3 +31,8 @@ def quiet(*command: str | os.PathLike, **options) -> subprocess.CompletedProcess
         said = "\n".join(part.strip() for part in (done.stdout, done.stderr) if part)
         raise HostError(f"`{shlex.join(words)}` ended with status {done.returncode}" + (f"\n{said}" if said else ""))
     return done
+
+
+def lab(*words: str, **options) -> str:
+    """What `scripts/lab WORDS` prints, as another command of ours; its progress goes where ours goes."""
+    return subprocess.run([REPOSITORY / "scripts/lab", *words], check=True, stdout=subprocess.PIPE, text=True, **options).stdout

@@ -29,12 +29,15 @@ from .lab_state import FOLDER, Node
 BUFFER = 256 * 1024
 """Bytes that wait for their turn in one direction; what comes then is lost, as in a router."""
 
+FAR = "-far"
+"""Ends the name of a slow link's port on br0."""
+
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 
 
 def names(one: Node) -> tuple[str, str, str]:
     """The bridge on the node's side of the link, and the link's two ends."""
-    return f"{one.name}-link", f"{one.name}-near", f"{one.name}-far"
+    return f"{one.name}-link", f"{one.name}-near", f"{one.name}{FAR}"
 
 
 def note(one: Node) -> Path:
@@ -44,7 +47,7 @@ def note(one: Node) -> Path:
 
 def slow(one: Node, milliseconds: float, megabits: float) -> None:
     """From now on every frame of the node takes so long, and both directions have that rate."""
-    if any(one.name in pair for pair in lab_network.cuts()):
+    if any(one.name in pair for pair in cuts()):
         raise HostError(f"{one.name} is cut off from somebody, and the cut would not hold; `scripts/lab heal` first")
     heal(one)
     bridge, near, far = names(one)
@@ -89,9 +92,12 @@ def end(path: Path) -> None:
 
 def port(name: str) -> str:
     """The port of br0 behind which a node is."""
-    far = f"{name}-far"
-    there = lab_network.in_lab("ip", "link", "show", far, check=False).returncode == 0
-    return far if there else name
+    return f"{name}{FAR}" if (FOLDER / f"{name}-link.pid").exists() else name
+
+
+def cuts() -> list[tuple[str, str]]:
+    """The directions in which nothing passes, by the names of nodes, or `host`."""
+    return [(first.removesuffix(FAR), second.removesuffix(FAR)) for first, second in lab_network.cuts()]
 
 
 def tap(name: str) -> int:

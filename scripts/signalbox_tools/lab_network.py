@@ -92,7 +92,7 @@ def heal() -> None:
 
 
 def cuts() -> list[tuple[str, str]]:
-    """The directions in which nothing passes."""
+    """The directions in which nothing passes, by ports of the bridge."""
     listed = in_lab("nft", "list", "table", "bridge", TABLE, check=False)
     words = [line.split() for line in listed.stdout.splitlines() if "drop" in line]
     return [(line[1].strip('"'), line[3].strip('"')) for line in words]

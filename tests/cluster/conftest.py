@@ -7,15 +7,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
-from pathlib import Path
 
 import pytest
-
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "lab"), str(TESTS / "clients")]
-
-from node import Lab, Person  # noqa: E402
+from node import Lab, Person
 
 
 @pytest.fixture(scope="session")

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
-from pathlib import Path
 
 import pytest
-
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "lab"), str(TESTS / "clients"), str(TESTS / "failover")]
-
-from node import Lab, Node, Person, eventually  # noqa: E402
-from pair import Pair  # noqa: E402
-
+from node import Lab, Node, Person, eventually
+from pair import Pair
 
 FIGURES = pytest.StashKey()
 

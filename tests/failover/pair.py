@@ -86,8 +86,9 @@ class Pair:
                 for node in held:
                     node.attempt_cli("utils", "ha", "failover", node.name)
                     other = self.two if node == self.one else self.one
-                    eventually("it is done", lambda: self.serves(other, other) == ["node1", "node2"], 30)
-                    eventually("it is idle", lambda: "Idle" in [state for state, _ in self.try_states(node) or ()], 30)
+                    eventually("the other serves everybody, and it is idle", lambda: (
+                        self.serves(other, other) == ["node1", "node2"] and "Idle" in [state for state, _ in self.try_states(node) or ()]
+                    ), 30)
                     node.cli("utils", "ha", "fallback", node.name)
                     self.normal()
             assert time.monotonic() < deadline, f"it does not come back by itself: {seen}"

@@ -19,7 +19,10 @@ COMPANIONS = ["signalbox-supervisor", "signalbox-administration"]
 
 
 class Lab:
-    """`scripts/lab`."""
+    """`scripts/lab`, this clone's or another's."""
+
+    def __init__(self, script: Path = LAB):
+        self.script = script
 
     def command(self, *words: str, capture: bool = True, seconds: float = 120, **options) -> subprocess.CompletedProcess:
         """Run `scripts/lab WORDS`; it must succeed."""
@@ -31,12 +34,12 @@ class Lab:
         """Run `scripts/lab WORDS`, which may fail."""
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run([LAB, *words], capture_output=capture, text=True, timeout=seconds, check=False, **options)
+        return subprocess.run([self.script, *words], capture_output=capture, text=True, timeout=seconds, check=False, **options)
 
     @property
     def json(self) -> dict:
         """lab.json."""
-        return json.loads((REPOSITORY / "target/lab/lab.json").read_text())
+        return json.loads((self.script.parents[1] / "target/lab/lab.json").read_text())
 
     def status(self) -> dict:
         """`status --json`."""
@@ -117,7 +120,15 @@ class Node:
 
     def units(self) -> dict[str, dict[str, str]]:
         """What systemd knows of each of our services, by id."""
-        names = [f"{name}.service" for name in [*self.services(), *COMPANIONS]]
+        return self.show_units(*self.services(), *COMPANIONS)
+
+    def unit(self, service: str) -> dict[str, str]:
+        """What systemd knows of one of them."""
+        return self.show_units(service)[service]
+
+    def show_units(self, *services: str) -> dict[str, dict[str, str]]:
+        """`systemctl show`: properties of each unit, by id."""
+        names = [f"{name}.service" for name in services]
         wanted = "Id,ActiveState,MainPID,InvocationID,NRestarts,ActiveEnterTimestampMonotonic,InactiveEnterTimestampMonotonic"
         shown = self.run("systemctl", "show", f"--property={wanted}", *names)
         blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]

@@ -98,10 +98,8 @@ def test_a_killed_service_comes_back_by_itself_and_takes_nobody_with_it(node, se
     begin = time.monotonic()
     kill(node, service)
     def back() -> bool:
-        unit = node.units()[service] if service not in COMPANIONS else None
-        state = unit or dict(line.split("=", 1) for line in node.run(
-            "systemctl", "show", "--property=ActiveState,MainPID", service).splitlines())
-        return state["ActiveState"] == "active" and state["MainPID"] != before[service]
+        unit = node.unit(service)
+        return unit["ActiveState"] == "active" and unit["MainPID"] != before[service]
     eventually(f"{service} is back", back, 15)
     took = time.monotonic() - begin
     print(f"{service} was back after {took:.1f} s")
@@ -129,9 +127,9 @@ def test_a_crash_loop_ends_in_an_alarm(node):
             return [one for one in alarms if one["id"] == "ServiceCrashLoop" and "log-partition-monitor" in one["text"]]
         eventually("there is an alarm", alarm, 60)
         # The pause between two attempts has grown: not an endless loop at full speed.
-        attempts = int(node.units()["log-partition-monitor"]["NRestarts"])
+        attempts = int(node.unit("log-partition-monitor")["NRestarts"])
         time.sleep(5)
-        assert int(node.units()["log-partition-monitor"]["NRestarts"]) - attempts <= 3
+        assert int(node.unit("log-partition-monitor")["NRestarts"]) - attempts <= 3
         assert node.services()["log-partition-monitor"]["state"] in ("STARTING", "STOPPED", "NOTRUNNING")
     eventually("it runs again", lambda: node.state("log-partition-monitor") == "STARTED", 30)
     eventually("the alarm is over", lambda: not alarm(), 60)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "lab"), str(TESTS / "clients")]
-
-from node import Lab  # noqa: E402
+from node import Lab
 
 
 @pytest.fixture(scope="module")

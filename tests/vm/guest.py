@@ -9,6 +9,23 @@ from pathlib import Path
 from signalbox_tools import lab_services
 from signalbox_tools.vm_machine import Machine, Options
 
+ANSWERS = """
+domain = "example.test"
+security_password = "one-for-all-nodes"
+time_zone = "Europe/Berlin"
+[network]
+hostname = "node1"
+domain = "example.test"
+address = "10.0.2.15/24"
+gateway = "10.0.2.2"
+[administrator]
+user = "operator"
+password = "only-for-this-test"
+[certificate]
+organization = "Example"
+"""
+"""Of a node that is set up unattended."""
+
 BOOT_SECONDS = 240
 UP = "systemctl is-system-running --wait | grep -Eq 'running|degraded'"
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 
 import pytest
-from test_node import ANSWERS
+from guest import ANSWERS
 
 from signalbox_tools import host
 from signalbox_tools.vm_machine import Machine

@@ -9,27 +9,11 @@ import secrets
 
 import pytest
 from conversation import befriend, talk
-from guest import BOOT_SECONDS, Node, make
+from guest import ANSWERS, BOOT_SECONDS, Node, make
 from person import Person, online, scene
 from slix import until
 
 from signalbox_tools.host import run
-
-ANSWERS = """
-domain = "example.test"
-security_password = "one-for-all-nodes"
-time_zone = "Europe/Berlin"
-[network]
-hostname = "node1"
-domain = "example.test"
-address = "10.0.2.15/24"
-gateway = "10.0.2.2"
-[administrator]
-user = "operator"
-password = "only-for-this-test"
-[certificate]
-organization = "Example"
-"""
 
 # Keeps the disk busy with data nobody waits for, as services do.
 NOISE = """
