@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import lab_node
@@ -15,6 +16,9 @@ UNITS = ROOT / "usr/lib/systemd/system"
 
 STEP = 0.3
 """Seconds between two looks."""
+
+QUIET = 5.0
+"""Seconds without news after which a person is told what is waited for."""
 
 
 @dataclass(frozen=True)
@@ -159,33 +163,49 @@ def wait_replication(nodes: list[Node], seconds: float) -> None:
 
 
 class Progress:
-    """Tells a person, line by line, what changed since the last look."""
+    """Tells a person, line by line, what has come up, and now and then what is waited for."""
 
-    def __init__(self, one: Node):
+    def __init__(self, one: Node, clock: Callable[[], float] = time.monotonic):
         self.one = one
-        self.begin = time.monotonic()
-        self.seen: dict[str, tuple[str, str]] = {}
+        self.clock = clock
+        self.begin = self.spoken = clock()
+        self.news: dict[str, tuple[tuple[str, str], float]] = {}
+        """State and reason of each service, and since when."""
+        self.told: dict[str, tuple[str, str]] = {}
+        """What was said last of each service that waits."""
         self.phase = ""
 
     def line(self, text: str) -> None:
         """One line with the node's name and the seconds since the start."""
-        say(f"{self.one.name} {time.monotonic() - self.begin:6.1f} s  {text}")
+        self.spoken = self.clock()
+        say(f"{self.one.name} {self.spoken - self.begin:6.1f} s  {text}")
 
     def show(self, phase: str, listed: list[Service]) -> None:
-        """Print what is new."""
+        """Print what is new: services that came up, in one line; when there was nothing to say for QUIET seconds, the one that
+        has waited longest for the same reason, once for each reason."""
+        now = self.clock()
         if phase != self.phase:
             self.phase = phase
             self.line(phase)
         if phase in ("not running", "booting"):
             return
-        for service in listed:
-            news = (service.state, service.reason)
-            if self.seen.get(service.id) != news and service.expected:
-                known = service.id in self.seen
-                self.seen[service.id] = news
-                # What was up at the first look is no news of its own; what waits tells why.
-                if not service.up or known or phase == "starting":
-                    self.line(f"  {service.state:<9} {service.id}" + (f": {service.reason}" if service.reason else ""))
+        expected = [service for service in listed if service.expected]
+        # What was up at the first look at a node that is up is no news.
+        silent = phase == "up" and not self.news
+        risen = []
+        for service in expected:
+            before, since = self.news.get(service.id, (("", ""), now))
+            state = (service.state, service.reason)
+            if service.up and before[0] != service.state:
+                risen.append(service.id)
+            self.news[service.id] = (state, since if state == before else now)
+        if risen and not silent:
+            self.line(f"  up     {', '.join(risen)}")
+        late = [service for service in expected if not service.up and self.told.get(service.id) != (service.state, service.reason)]
+        if late and now - self.spoken >= QUIET:
+            longest = min(late, key=lambda service: self.news[service.id][1])
+            self.told[longest.id] = (longest.state, longest.reason)
+            self.line(f"  waits  {longest.id}, {longest.state}" + (f": {longest.reason}" if longest.reason else ""))
 
 
 def wait(nodes: list[Node], seconds: float) -> None:
