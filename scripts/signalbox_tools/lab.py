@@ -25,6 +25,15 @@ def prepare_machine() -> None:
     need(PACKAGES)
 
 
+def refuse_beside_another() -> None:
+    """Names, addresses and the bridge are the machine's: while another folder's lab runs, nothing is done to it from here."""
+    if other := lab_node.elsewhere():
+        raise HostError(
+            f"the lab of {other} runs on this machine, and there can be only one.\n"
+            f"To stop that one: {other}/scripts/lab down\nTo end it and have this one instead: scripts/lab up --take"
+        )
+
+
 def clear() -> None:
     """End every node and remove the lab's network."""
     lab_link.heal_all()
@@ -43,6 +52,8 @@ def entry(one: Node, domain: str, role: str) -> dict:
 def up(options: argparse.Namespace) -> int:
     """Bring up a fresh lab, or with --keep the one of last time."""
     prepare_machine()
+    if not options.take:
+        refuse_beside_another()
     if not (ROOT / "usr").is_dir():
         say("There is no root yet: scripts/build-root makes it.")
         root.ensure()
@@ -53,17 +64,20 @@ def up(options: argparse.Namespace) -> int:
 
 
 def bring_up(
-    count: int, given: str | None, *, keep: bool, separate: bool = False, patience: float = PATIENCE, disk: str | None = None,
+    count: int | None, given: str | None, *, keep: bool, separate: bool = False, patience: float = PATIENCE, disk: str | None = None,
 ) -> None:
     """Boot nodes and wait until their services are up and replication is good; what a former lab left is cleared first.
 
-    The first node is the publisher and the others join it, unless they are to be `separate`."""
+    The first node is the publisher and the others join it, unless they are to be `separate`. Without a `count` there are as many
+    as last time, if they are kept, or one."""
     answers = lab_answers.read(given)
     clear()
     last = lab_state.load() if keep else {}
     if last:
+        separate = separate or [one["role"] for one in last["nodes"][1:2]] == ["publisher"]
         answers = {"administrator": last["admin"], "domain": last["nodes"][0]["domain"], **answers}
     answers = lab_answers.complete(answers)
+    count = count or len(last.get("nodes", [])) or 1
     wanted = [Node(number) for number in range(1, count + 1)]
     bare = not lab_services.has_signalbox()
     publisher = None if bare or separate or count == 1 else wanted[0]
@@ -115,6 +129,9 @@ def add_subscriber(publisher: Node, one: Node, answers: dict) -> None:
 def down(_options: argparse.Namespace) -> int:
     """Shut every node down and remove the network. The nodes' folders stay, for `up --keep` and for reading."""
     need_root()
+    if other := lab_node.elsewhere():
+        say(f"There is nothing to stop here: the lab that runs on this machine is that of {other}.")
+        return 0
     for one in lab_state.nodes():
         if lab_node.leader(one):
             say(f"{one.name} shuts down.")
@@ -137,11 +154,14 @@ def status(options: argparse.Namespace) -> int:
     """Show each node and its services."""
     need_root()
     found = [node_status(one) for one in lab_state.nodes()]
-    cuts = [[name.removesuffix("-far") for name in pair] for pair in lab_network.cuts()] if lab_network.exists() else []
+    other = lab_node.elsewhere()
+    cuts = lab_link.cuts() if lab_network.exists() and not other else []
     if options.json:
         print(json.dumps({"nodes": found, "cuts": cuts}, indent=2))
         return 0
-    if not any(one["leader_pid"] for one in found):
+    if other:
+        print(f"The lab of {other} runs on this machine instead of this one.")
+    elif not any(one["leader_pid"] for one in found):
         print("The lab is down. Try: scripts/lab up")
     for one in found:
         print(f"{one['name']}  {one['address']}  {one['role']}  {one['phase']}")
@@ -177,14 +197,20 @@ def words(options: argparse.Namespace) -> list[str]:
 def kill(options: argparse.Namespace) -> int:
     """Cut a node's power."""
     need_root()
-    lab_node.power_cut(lab_state.known(options.node))
+    one = lab_state.known(options.node)
+    ran = lab_node.leader(one) is not None
+    lab_node.power_cut(one)
+    say(f"{one.name} has lost its power. To start it again: scripts/lab start {one.name}" if ran else f"{one.name} was off already.")
     return 0
 
 
 def stop(options: argparse.Namespace) -> int:
     """Shut a node down in order."""
     need_root()
-    lab_node.shut_down(lab_state.known(options.node))
+    one = lab_state.known(options.node)
+    ran = lab_node.leader(one) is not None
+    lab_node.shut_down(one)
+    say(f"{one.name} has shut down. To start it again: scripts/lab start {one.name}" if ran else f"{one.name} was off already.")
     return 0
 
 
@@ -247,10 +273,11 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     one = add("up", up, "bring up a fresh lab and wait for its services")
-    one.add_argument("--nodes", type=int, default=1, choices=range(1, lab_state.MOST_NODES + 1), metavar="N")
+    one.add_argument("--nodes", type=int, choices=range(1, lab_state.MOST_NODES + 1), metavar="N", help="how many (1; with --keep as many as last time)")
     one.add_argument("--answers", metavar="FILE", help="answers to the first-boot questions (TOML); what it leaves out, the lab fills in")
     one.add_argument("--separate", action="store_true", help="each node a cluster of its own; otherwise the others join the first")
     one.add_argument("--keep", action="store_true", help="keep what the nodes stored last time")
+    one.add_argument("--take", action="store_true", help="end the lab of another folder that runs on this machine")
     one.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help="how long the services may take")
     one.add_argument("--disk", metavar="SIZE", help="/var of each node is a file system of that size (600M) and can be full")
     add("down", down, "shut every node down and remove the lab's network")
@@ -287,4 +314,6 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """The entry point of `scripts/lab`."""
     options = parser().parse_args()
+    if options.entry not in (up, down, status, logs):
+        refuse_beside_another()
     return options.entry(options)

@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 
 from . import lab_network, lab_state
-from .cli import ROOT, HostError, quiet
+from .cli import REPOSITORY, ROOT, HostError, quiet
 from .lab_state import Node
 
 CGROUP = "signalbox-lab"
+
+RUNNER = "signalbox_tools.lab_runner"
+"""The program behind each node."""
 
 
 def hierarchies() -> list[Path]:
@@ -141,8 +144,8 @@ def start(one: Node) -> None:
     make_cgroups(one)
     with open(one.console, "ab") as console:
         runner = subprocess.Popen(
-            [sys.executable, "-m", "signalbox_tools.lab_runner", one.name],
-            cwd=Path(__file__).resolve().parent.parent,
+            [sys.executable, "-m", RUNNER, one.name],
+            cwd=REPOSITORY / "scripts",
             stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
         )
     deadline = time.monotonic() + 30
@@ -182,6 +185,22 @@ def enter(one: Node) -> list[str]:
     if pid is None:
         raise HostError(f"{one.name} does not run. Try: scripts/lab start {one.name}")
     return ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]
+
+
+def elsewhere() -> Path | None:
+    """The other folder whose lab runs on this machine, if there is one: the working directory of the processes that watch over
+    its nodes. Nodes that nobody watches over any more, or whose folder is gone, are leftovers and nobody's lab."""
+    for number in range(1, lab_state.MOST_NODES + 1):
+        for pid in processes(Node(number)):
+            try:
+                if RUNNER.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    continue
+                folder = Path(f"/proc/{pid}/cwd").readlink().parent
+            except OSError:
+                continue
+            if folder != REPOSITORY and folder.is_dir():
+                return folder
+    return None
 
 
 def clear() -> None:

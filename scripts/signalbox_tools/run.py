@@ -27,19 +27,23 @@ def really_accelerated() -> bool:
 
 
 def in_lab(answers: str | None, fresh: bool) -> dict:
-    """One node in the lab; the one that runs already, if nothing changed since."""
+    """The nodes of the lab that was there last, or one: those that run already, if nothing changed since."""
     lab.prepare_machine()
+    lab.refuse_beside_another()
     changed = root.ensure()
     there = lab_state.nodes()
     if there and answers is not None and not fresh:
         raise HostError(SET_UP)
-    running = bool(there) and lab_node.leader(there[0]) is not None
-    if running and not changed and not fresh:
-        say("The node runs already, and nothing has changed since.")
+    off = [one for one in there if lab_node.leader(one) is None]
+    if len(off) < len(there) and not changed and not fresh:
+        names = " and ".join(one.name for one in there if one not in off)
+        say(f"{names} run{'' if ' ' in names else 's'} already, and nothing has changed since.")
+        for one in off:
+            lab_node.start(one)
         lab_services.wait(there, lab.PATIENCE)
     else:
-        # What the node stored stays, and it takes the new system.
-        lab.bring_up(1, answers, keep=not fresh and bool(there))
+        # What the nodes stored stays, and they take the new system.
+        lab.bring_up(1 if fresh else None, answers, keep=not fresh)
     return lab_state.load()
 
 
@@ -76,26 +80,55 @@ def run(script: str, *arguments: str, check: bool = True) -> None:
         raise HostError(f"{script} did not succeed; it has said why")
 
 
-def farewell(place: str, facts: dict) -> str:
-    """Where the node is, how to sign in, how to stop it."""
-    node, admin, tool = facts["nodes"][0], facts["admin"], f"scripts/{place}"
-    on = f"{node['name']} " if place == "lab" else ""
+def command_line(place: str, node: dict) -> list[str]:
+    """The words, from the clone's own folder, that run an administrator's command on a node."""
+    return ["scripts/lab", "cli", node["name"], "--"] if place == "lab" else ["scripts/vm", "exec", "--", "signalbox", "cli"]
+
+
+def alarms(place: str, node: dict) -> int:
+    """How many alarms a node has; none, too, when it does not tell."""
+    done = subprocess.run(
+        [*command_line(place, node), "show", "alarms", "--json"], cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )
+    try:
+        return len(json.loads(done.stdout)["result"]["alarms"])
+    except (json.JSONDecodeError, KeyError):
+        return 0
+
+
+def sign_in(place: str, node: dict, user: str, raised: int) -> str:
+    """How to get at one node."""
     host, _, port = node.get("ssh", node["address"]).partition(":")
-    cli = f"{tool} cli {on}--" if place == "lab" else f"{tool} exec -- signalbox cli"
+    lines = [
+        f"{node['name']}",
+        f"  Web       {node['web']}",
+        f"  SSH       ssh {f'-p {port} ' if port else ''}{user}@{host}    (the administrator's command line)",
+        f"  XMPP      {node['xmpp']} with STARTTLS, domain {node['domain']}",
+    ]
+    if raised:
+        lines.append(f"  Alarms    {raised}: {' '.join(command_line(place, node))} show alarms")
+    return "\n".join(lines)
+
+
+def farewell(place: str, facts: dict, raised: dict[str, int]) -> str:
+    """Where the nodes are, how many alarms each has raised, how to sign in, how to stop."""
+    nodes, admin = facts["nodes"], facts["admin"]
+    cli = " ".join(command_line(place, nodes[0]))
+    blocks = "\n\n".join(sign_in(place, node, admin["user"], raised[node["name"]]) for node in nodes)
     return f"""
-{node['name']} is up, every service of it.
+{" and ".join(node["name"] for node in nodes)} {"is" if len(nodes) == 1 else "are"} up, every service.
+
+{blocks}
 
   Sign in   user {admin['user']}, password {admin['password']}
-  Web       {node['web']}
-  SSH       ssh {f'-p {port} ' if port else ''}{admin['user']}@{host}    (the administrator's command line)
-  XMPP      {node['xmpp']} with STARTTLS, domain {node['domain']}
   CA        {facts['ca']}
 
   Add two people and let them talk with any XMPP client:
             {cli} users add alice --password SECRET
             {cli} users add bob --password SECRET
   Look      {cli} utils service list
-  Stop      {tool} down
+  Stop      scripts/{place} down
+  Again     scripts/run{' --lab' if place == 'lab' else ' --vm'} continues with what the nodes stored; --fresh begins anew
 """
 
 
@@ -112,6 +145,7 @@ def main() -> int:
     rust.need_cargo()
     say("Building …")
     virtual = given.vm or (not given.lab and really_accelerated())
-    facts = (in_vm if virtual else in_lab)(given.answers, given.fresh)
-    print(farewell("vm" if virtual else "lab", facts))
+    place, bring_up = ("vm", in_vm) if virtual else ("lab", in_lab)
+    facts = bring_up(given.answers, given.fresh)
+    print(farewell(place, facts, {node["name"]: alarms(place, node) for node in facts["nodes"]}))
     return 0

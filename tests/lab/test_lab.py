@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -141,7 +143,8 @@ def test_cut_and_heal(lab, node, second):
         assert ["node1", "node2"] in lab.status()["cuts"]
     finally:
         lab.command("heal")
-    assert node.reaches(second.address)
+    # Asking again for an address that did not answer takes a second.
+    eventually("the nodes reach each other again", lambda: node.reaches(second.address), 10)
     assert lab.status()["cuts"] == []
 
 
@@ -162,7 +165,7 @@ def test_cut_one_way(lab, node, second):
 def test_kill_is_a_power_cut_and_start_brings_the_node_back(lab, second):
     second.run("sh", "-c", "echo kept > /var/lib/kept-over-power-cut && sync")
     leader = second.entry["leader_pid"]
-    lab.command("kill", second.name)
+    assert "lost its power" in lab.command("kill", second.name).stderr
     assert not alive(leader)
     assert second.attempt("true").returncode != 0
     assert second.entry["leader_pid"] is None
@@ -193,3 +196,23 @@ def test_a_node_that_does_not_exist_is_named(lab):
     done = lab.attempt("exec", "node8", "--", "true")
     assert done.returncode != 0
     assert "node8" in done.stderr and "node1" in done.stderr
+
+
+def test_another_folder_does_nothing_to_a_lab_that_runs(lab, node, tmp_path):
+    """Names, addresses and bridge are the machine's."""
+    shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts")
+    (tmp_path / "target/lab").mkdir(parents=True)
+    (tmp_path / "target/lab/lab.json").write_text(json.dumps(lab.json))
+
+    def there(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([tmp_path / "scripts/lab", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+    before = node.running(), node.entry["leader_pid"]
+    for words in (["up"], ["up", "--keep"], ["start", "node1"], ["kill", "node1"], ["cli", "node1", "--", "show", "status"], ["heal"]):
+        done = there(*words)
+        assert done.returncode == 1, words
+        assert f"the lab of {REPOSITORY} runs" in done.stderr and f"{REPOSITORY}/scripts/lab down" in done.stderr, done.stderr
+    down = there("down")
+    assert down.returncode == 0 and str(REPOSITORY) in down.stderr
+    assert str(REPOSITORY) in there("status").stdout
+    assert (node.running(), node.entry["leader_pid"]) == before
