@@ -18,10 +18,12 @@ def command(one: Node, words: list[str], *, user: str | None = None, terminal: b
     """The command line that runs `words` inside the node, and the name of the unit that they run in.
 
     The node's PID 1 starts them, with the node's capabilities: a command that only entered the namespaces
-    would keep the host's, and could move the host's clock.
+    would keep the host's, and could move the host's clock. By default systemd describes the unit by its whole command line,
+    and writes that into the node's journal; an argument may be a password.
     """
     unit = f"lab-exec-{os.getpid()}-{time.monotonic_ns()}"
     line = [*lab_node.enter(one), "systemd-run", "--quiet", "--collect", "--wait", "--service-type=exec", f"--unit={unit}"]
+    line.append("--description=A command from outside the node")
     line.append("--pty" if terminal else "--pipe")
     if user:
         line.append(f"--uid={user}")

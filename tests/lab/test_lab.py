@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,21 @@ def test_a_command_in_a_node_has_the_nodes_capabilities_only(node):
     before = os.stat("/proc/self").st_ctime
     assert node.attempt("date", "-s", "2020-01-01").returncode != 0
     assert os.stat("/proc/self").st_ctime - before < 60
+
+
+def test_what_a_command_is_given_is_not_in_the_nodes_journal(lab, node):
+    """An argument may be a password, and support is sent the journal."""
+    user, secret = f"quiet-{secrets.token_hex(3)}", secrets.token_hex(12)
+    node.cli("users", "add", user, "--password", secret)
+    node.run("true", secret)
+    assert node.attempt("false", secret).returncode == 1
+    assert node.attempt("/no/such/program", secret).returncode != 0
+    node.run("journalctl", "--sync")
+    # Every field, that with the command line of whoever wrote a line included.
+    journal = lab.command("logs", node.name, "--", "--output=json", "--all", "--since=-10min").stdout
+    assert "A command from outside the node" in journal
+    assert secret not in journal
+    node.cli("users", "delete", user)
 
 
 def sleeping(node) -> bool:
