@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Result};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::watcher::{Log, Owner, Usage};
@@ -82,10 +82,13 @@ pub(crate) fn remove(files: &[PathBuf]) -> usize {
     removed
 }
 
-/// Leaves the request to shrink the journal for the unit that watches it.
+/// Leaves the request to shrink the journal for the unit that watches it. That
+/// is root without any privilege: it reads what everybody may read.
 pub(crate) fn ask_for_journal(request: &Path, keep: u64) -> Result<()> {
     let new = request.with_extension("new");
     fs::write(&new, format!("{keep}\n"))?;
+    // Whatever the process's mask took away.
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
     fs::rename(&new, request)
 }
 
@@ -132,10 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn the_request_is_whole() {
+    fn the_request_is_whole_and_everybody_may_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let request = folder.path().join("journal-keep");
+        // As the unit has it.
+        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
         ask_for_journal(&request, 12).unwrap();
+        nix::sys::stat::umask(before);
+        let mode = request.metadata().unwrap().mode();
+        assert_eq!(mode & 0o777, 0o644);
         assert_eq!(fs::read_to_string(request).unwrap(), "12\n");
         assert!(usage(folder.path()).unwrap().total > 0);
     }
