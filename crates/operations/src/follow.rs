@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{READ_LIMIT, broken, lines, open_log, printable};
+use super::journal::text;
+use super::{READ_LIMIT, broken, lines, open_log};
 use crate::error::{Error, Result};
 
 /// How often a file is looked at.
@@ -94,9 +95,9 @@ pub(super) async fn journal(arguments: Vec<String>, tell: &(dyn Fn(&str) + Sync)
         .map_err(unreadable)?
         > 0
     {
-        tell(&printable(
-            String::from_utf8_lossy(&line).trim_end_matches('\n'),
-        ));
+        if let Some(text) = text(&line) {
+            tell(&text);
+        }
         line.clear();
     }
     let status = child.wait().await.map_err(unreadable)?;

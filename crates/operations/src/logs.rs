@@ -3,7 +3,7 @@
 //! A path is taken apart first and opened component by component without
 //! following links, so that nothing outside the log folder can be reached,
 //! whatever the path or the folder holds. `journal/ID.log` are not files but
-//! exports of the journal.
+//! exports of the journal. What is shown holds no password of a command line.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,6 +24,10 @@ use crate::error::{Error, Result};
 
 #[path = "follow.rs"]
 mod follow;
+#[path = "journal.rs"]
+mod journal;
+#[path = "mask.rs"]
+mod mask;
 
 /// Folder of the logs on a node.
 pub const LOG_FOLDER: &str = "/var/log/signalbox";
@@ -195,7 +199,7 @@ fn open_log(root: &Path, parts: &[&str], path: &str) -> Result<File> {
 
 fn lines(bytes: &[u8], last: Option<usize>, skipped: bool) -> Log {
     let text = String::from_utf8_lossy(bytes);
-    let mut lines: Vec<_> = text.lines().map(printable).collect();
+    let mut lines: Vec<_> = text.lines().map(shown).collect();
     if skipped && !lines.is_empty() {
         lines.remove(0);
     }
@@ -205,6 +209,11 @@ fn lines(bytes: &[u8], last: Option<usize>, skipped: bool) -> Log {
         lines,
         cut: skipped || surplus > 0,
     }
+}
+
+/// A line of a log file as it is shown.
+fn shown(line: &str) -> String {
+    printable(&mask::masked(line))
 }
 
 /// A log line may hold what a stranger sent: escape sequences in it must not
@@ -221,6 +230,18 @@ pub(crate) fn printable(line: &str) -> String {
         .collect()
 }
 
+/// The last lines of the entries that journalctl gave; it was asked for as many
+/// entries, of which some have several lines.
+fn entries(json: &[u8], last: usize) -> Log {
+    let entries = json.split(|byte| *byte == b'\n').filter_map(journal::text);
+    let mut lines: Vec<String> = entries
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let cut = lines.len() >= last;
+    lines.drain(..lines.len().saturating_sub(last));
+    Log { lines, cut }
+}
+
 /// The arguments of journalctl for an export; none when there is no such one.
 fn journal_arguments(name: &str, last: Option<usize>) -> Option<Vec<String>> {
     let id = name.strip_suffix(".log")?;
@@ -231,7 +252,9 @@ fn journal_arguments(name: &str, last: Option<usize>) -> Option<Vec<String>> {
     let mut arguments = vec![
         "--no-pager".to_owned(),
         "--quiet".to_owned(),
-        "--output=short-iso".to_owned(),
+        "--output=json".to_owned(),
+        // Long values too, and what is not text.
+        "--all".to_owned(),
         format!("--lines={}", last.unwrap_or(JOURNAL_LINES)),
     ];
     match id {
@@ -338,9 +361,7 @@ impl Operations {
                 printable(String::from_utf8_lossy(&output.stderr).trim())
             )));
         }
-        let mut log = lines(&output.stdout, last, false);
-        log.cut |= log.lines.len() >= last.unwrap_or(JOURNAL_LINES);
-        Ok(log)
+        Ok(entries(&output.stdout, last.unwrap_or(JOURNAL_LINES)))
     }
 }
 
@@ -401,6 +422,27 @@ mod tests {
     #[test]
     fn a_log_line_cannot_drive_the_terminal() {
         assert_eq!(printable("a\u{1b}]0;x\u{7}\tb"), "a\u{fffd}]0;x\u{fffd}\tb");
+    }
+
+    #[test]
+    fn a_log_file_shows_no_password() {
+        let log = lines(b"users add al --password SECRET\n", None, false);
+        assert_eq!(log.lines, ["users add al --password ***"]);
+    }
+
+    #[test]
+    fn an_export_ends_with_its_last_lines() {
+        let entry = |text: &str| {
+            let entry = serde_json::json!({
+                "__REALTIME_TIMESTAMP": "1", "SYSLOG_IDENTIFIER": "x", "MESSAGE": text,
+            });
+            entry.to_string() + "\n"
+        };
+        let json = entry("one") + &entry("two\nthree");
+        let log = entries(json.as_bytes(), 2);
+        assert!(log.cut && log.lines.len() == 2, "{log:?}");
+        assert!(log.lines[0].ends_with("two") && log.lines[1] == "    three");
+        assert!(!entries(json.as_bytes(), 4).cut);
     }
 
     #[test]
