@@ -56,7 +56,12 @@ impl Session<'_> {
         self.terminal.show(&format!("{warning}\n"));
         match self.terminal.ask("Continue (y/n)?").await {
             Some(answer) if matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES") => Ok(()),
-            _ => Err(Failure::Declined),
+            Some(_) => Err(Failure::Declined),
+            None => {
+                // Nobody has ended the line of the question.
+                self.terminal.show("\n");
+                Err(Failure::Declined)
+            }
         }
     }
 }

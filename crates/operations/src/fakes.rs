@@ -29,6 +29,9 @@ pub struct Fakes(Arc<Mutex<World>>);
 pub struct World {
     /// The services.
     pub services: Vec<Service>,
+    /// Ids of the services that stop with the service of that id, and do not
+    /// start with it.
+    pub stops_with: BTreeMap<String, Vec<String>>,
     /// Services that an activation needs besides.
     pub missing: Vec<String>,
     /// Every command to the supervisor, in words.
@@ -248,7 +251,22 @@ impl Supervision for Fakes {
     }
 
     async fn stop(&self, id: &str) -> Result<()> {
-        self.turn("stop", id, State::Stopped, "Commanded Out of Service")
+        self.turn("stop", id, State::Stopped, "Commanded Out of Service")?;
+        let mut world = self.world();
+        let with = world.stops_with.get(id).cloned().unwrap_or_default();
+        let compat = world.services.iter().find(|one| one.id == id);
+        let compat = compat.map_or_else(String::new, |one| one.compat.clone());
+        for one in &mut world.services {
+            if with.contains(&one.id) {
+                one.state = State::Stopped;
+                one.reason = format!(
+                    "Commanded Out of Service: stopped with {compat}; start it with \
+                     \"utils service start {}\"",
+                    one.compat
+                );
+            }
+        }
+        Ok(())
     }
 
     async fn restart(&self, id: &str) -> Result<()> {
@@ -297,6 +315,10 @@ impl Recovery for Fakes {
 
     async fn act(&self, verb: Verb, subject: &str, caller: &str) -> Result<()> {
         let mut world = self.ask(format!("ha {verb:?} {subject} by {caller}"))?;
+        let mut nodes = world.high_availability.iter().flat_map(|one| &one.nodes);
+        if verb != Verb::Recover && !nodes.any(|node| node.name == subject) {
+            return Err(Error::not_found("there is no such node"));
+        }
         for node in world
             .high_availability
             .iter_mut()

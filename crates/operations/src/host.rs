@@ -429,12 +429,7 @@ impl Operations {
     /// Sets the time zone.
     pub async fn set_timezone(&self, caller: &Caller, zone: &str) -> Result<()> {
         let work = async {
-            if !timezones().iter().any(|known| known == zone) {
-                return Err(Error::invalid(format!(
-                    "{zone:?} is not a time zone. \"show timezone list\" shows the names, such \
-                     as Europe/Berlin"
-                )));
-            }
+            check_timezone(zone)?;
             self.supervision().set_timezone(zone).await
         };
         caller.does(&actions::TIMEZONE_SET, zone, work).await
@@ -460,6 +455,17 @@ impl Operations {
 }
 
 /// Zone names of the form `Region/City`, and UTC.
+/// Refuses what is no time zone.
+pub fn check_timezone(zone: &str) -> Result<()> {
+    if timezones().iter().any(|known| known == zone) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{zone:?} is not a time zone. \"show timezone list\" shows the names, such as \
+         Europe/Berlin"
+    )))
+}
+
 fn timezones() -> Vec<String> {
     let mut names: Vec<_> = jiff::tz::db()
         .available()

@@ -97,12 +97,15 @@ fn read(text: &[u8]) -> std::result::Result<Vec<Row>, (Vec<BadRow>, usize)> {
         let line = lines.at(record.position());
         match row(&record, columns) {
             Err(reason) => bad.push(BadRow { line, reason }),
-            Ok(new) => match seen.insert(new.user.clone(), line) {
+            Ok(new) => match seen.get(&new.user) {
                 Some(first) => bad.push(BadRow {
                     line,
                     reason: format!("{} is in line {first} already", new.user),
                 }),
-                None => rows.push(Row { line, new }),
+                None => {
+                    seen.insert(new.user.clone(), line);
+                    rows.push(Row { line, new });
+                }
             },
         }
     }
@@ -162,9 +165,9 @@ fn row(record: &csv::ByteRecord, columns: usize) -> std::result::Result<NewUser,
 fn refusal(bad: &[BadRow], rows: usize) -> Error {
     let mut message = "nobody was imported. ".to_owned();
     if rows > 0 {
-        let _ = write!(message, "{} of {rows} rows cannot be: ", bad.len());
+        let _ = write!(message, "{} of {rows} rows cannot be imported. ", bad.len());
     }
-    message += "Correct the file and import it again";
+    message += "Correct the file and import it again:";
     for row in bad.iter().take(TOLD) {
         let _ = write!(message, "\nline {}: {}", row.line, row.reason);
     }
@@ -365,6 +368,15 @@ mod tests {
         assert_eq!(lines, [3, 4, 6, 7, 10], "{bad:?}");
         assert_eq!(bad[2].1, "alice is in line 2 already");
         assert!(bad[3].1.contains("1 fields where the header has 2"));
+    }
+
+    #[test]
+    fn a_user_who_comes_again_is_told_the_line_that_counts() {
+        let bad = bad("user,password\ndave\ndave,x\ndave,y\ndave,z\n");
+        let told: Vec<_> = bad[1..].iter().map(|(_, reason)| reason.as_str()).collect();
+        assert_eq!(told, ["dave is in line 3 already"; 2]);
+        let error = refusal(&[], 4).message;
+        assert!(error.ends_with("cannot be imported. Correct the file and import it again:"));
     }
 
     #[test]

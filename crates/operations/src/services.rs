@@ -33,6 +33,20 @@ pub struct Activation {
     pub missing: Vec<Service>,
 }
 
+/// A service after it was stopped or started, and what that did not say of
+/// the services that stop with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Turned {
+    /// The service, with its state afterwards.
+    #[serde(flatten)]
+    pub service: Service,
+    /// Compat names of the services that stopped along with it.
+    pub also_stopped: Vec<String>,
+    /// Compat names of the services that once stopped with it and do not
+    /// start with it.
+    pub still_stopped: Vec<String>,
+}
+
 impl Operations {
     /// The services and their states.
     pub async fn services(&self, caller: &Caller) -> Result<ServiceList> {
@@ -90,11 +104,19 @@ impl Operations {
         caller: &Caller,
         name: &str,
         progress: Progress<'_>,
-    ) -> Result<Service> {
+    ) -> Result<Turned> {
         let work = async {
             let found = self.find_service(name).await?;
             self.supervision().start(&found.id).await?;
-            self.watch(&found.id, State::Started, progress).await
+            let service = self.watch(&found.id, State::Started, progress).await?;
+            // The supervisor's words for it; there is no other sign.
+            let with = format!("stopped with {};", service.compat);
+            let still = |one: &Service| is_down(one) && one.reason.contains(&with);
+            Ok(Turned {
+                still_stopped: self.named(still).await?,
+                also_stopped: Vec::new(),
+                service,
+            })
         };
         caller.does(&actions::SERVICE_START, name, work).await
     }
@@ -105,11 +127,19 @@ impl Operations {
         caller: &Caller,
         name: &str,
         progress: Progress<'_>,
-    ) -> Result<Service> {
+    ) -> Result<Turned> {
         let work = async {
             let found = self.find_service(name).await?;
+            let mut ran = self.supervision().services().await?;
+            ran.retain(|one| one.id != found.id && !is_down(one));
             self.supervision().stop(&found.id).await?;
-            self.watch(&found.id, State::Stopped, progress).await
+            let service = self.watch(&found.id, State::Stopped, progress).await?;
+            let also = |one: &Service| is_down(one) && ran.iter().any(|was| was.id == one.id);
+            Ok(Turned {
+                also_stopped: self.named(also).await?,
+                still_stopped: Vec::new(),
+                service,
+            })
         };
         caller.does(&actions::SERVICE_STOP, name, work).await
     }
@@ -198,6 +228,15 @@ impl Operations {
         caller.does(action, name, work).await
     }
 
+    /// Compat names of the services that are so, by name.
+    async fn named(&self, so: impl Fn(&Service) -> bool) -> Result<Vec<String>> {
+        let services = self.supervision().services().await?;
+        let found = services.into_iter().filter(|service| so(service));
+        let mut names: Vec<_> = found.map(|service| service.compat).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     async fn feature(&self, name: &str) -> Result<Service> {
         let found = self.find_service(name).await?;
         if found.kind == ServiceKind::Network {
@@ -236,4 +275,12 @@ impl Operations {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Whether a service is down, or on its way there.
+fn is_down(service: &Service) -> bool {
+    matches!(
+        service.state,
+        State::Stopped | State::Stopping | State::NotRunning
+    )
 }

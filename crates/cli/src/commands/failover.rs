@@ -40,8 +40,9 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |session, arguments| {
             Box::pin(async move {
                 let node = arguments.text("node");
-                session.progress(&format!("Initiate Manual Failover for Node > {node}"));
                 session.operations.ha_failover(session.caller, node).await?;
+                // Not before: a node that there is not must not seem to move.
+                session.progress(&format!("Initiate Manual Failover for Node > {node}"));
                 accepted(session, node).await
             })
         },
@@ -58,8 +59,9 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |session, arguments| {
             Box::pin(async move {
                 let node = arguments.text("node");
-                session.progress(&format!("Initiate Manual Fallback for Node > {node}"));
                 session.operations.ha_fallback(session.caller, node).await?;
+                // Not before: a node that there is not must not seem to move.
+                session.progress(&format!("Initiate Manual Fallback for Node > {node}"));
                 accepted(session, node).await
             })
         },

@@ -1,5 +1,6 @@
 //! `set …`, `utils system …`: the machine and the session.
 
+use operations::host::check_timezone;
 use operations::network::{self, INTERFACE};
 use operations::ports::NetworkChange;
 use operations::{Action, Error, actions};
@@ -48,6 +49,7 @@ pub(super) const COMMANDS: &[Command] = &[
             Box::pin(async move {
                 let zone = arguments.text("zone");
                 session.caller.may(&actions::TIMEZONE_SET)?;
+                check_timezone(zone)?;
                 session
                     .confirm(&format!(
                         "The time zone becomes {zone}. Times in logs and answers change at once; \
@@ -225,7 +227,11 @@ pub(super) const COMMANDS: &[Command] = &[
             Box::pin(async move {
                 session.caller.may(&actions::SYSTEM_RESTART)?;
                 session
-                    .confirm("The node restarts; everybody on it is signed out.")
+                    .confirm(
+                        "The node restarts; everybody on it is signed out. With high availability \
+                         its users move to the peer and stay there until a fallback, which \
+                         \"utils ha fallback\" asks for.",
+                    )
                     .await?;
                 session.operations.system_restart(session.caller).await?;
                 let value = serde_json::json!({ "restarting": true });

@@ -2,6 +2,7 @@
 
 use operations::actions;
 use operations::ports::{Service, State};
+use operations::services::Turned;
 
 use crate::command::{Argument, Command, Kind};
 use crate::reply::{Failure, Outcome, Reply};
@@ -42,13 +43,13 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |session, arguments| {
             Box::pin(async move {
                 session.progress(RUNNING);
-                let service = session
+                let turned = session
                     .operations
                     .start_service(session.caller, arguments.text("name"), &|service| {
                         session.progress(&text::service_line(service));
                     })
                     .await?;
-                started(service)
+                turned_to(session, &turned, started)
             })
         },
     },
@@ -60,13 +61,13 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |session, arguments| {
             Box::pin(async move {
                 session.progress(RUNNING);
-                let service = session
+                let turned = session
                     .operations
                     .stop_service(session.caller, arguments.text("name"), &|service| {
                         session.progress(&text::service_line(service));
                     })
                     .await?;
-                stopped(service)
+                turned_to(session, &turned, stopped)
             })
         },
     },
@@ -161,6 +162,15 @@ fn stopped(service: Service) -> Outcome {
         &service,
         "\"utils service list\" shows how it stands",
     ))
+}
+
+/// The answer on a service, with what became of those that stop with it.
+fn turned_to(session: &Session<'_>, turned: &Turned, reached: fn(Service) -> Outcome) -> Outcome {
+    for line in text::stopped_besides(turned) {
+        session.progress(&line);
+    }
+    reached(turned.service.clone())?;
+    Ok(Reply::new(turned, ""))
 }
 
 fn unfinished(service: &Service, next: &str) -> Failure {

@@ -136,17 +136,7 @@ pub(super) const COMMANDS: &[Command] = &[
                     .operations
                     .import_users(session.caller, &content, replace)
                     .await?;
-                let mut text = format!(
-                    "{} users were imported.\n",
-                    imported.added + imported.replaced
-                );
-                if imported.replaced > 0 {
-                    text = format!(
-                        "{} users were imported, {} of them were there and have changed.\n",
-                        imported.added + imported.replaced,
-                        imported.replaced
-                    );
-                }
+                let text = text::imported(&imported);
                 Ok(Reply::new(&imported, text))
             })
         },
@@ -171,7 +161,10 @@ async fn password(session: &Session<'_>, arguments: &Arguments) -> Result<String
 
 async fn typed(session: &Session<'_>, prompt: &str) -> Result<String, Failure> {
     let typed = session.terminal.ask_secret(prompt).await;
-    typed.ok_or_else(|| Error::invalid("no password was given; use --password PASSWORD").into())
+    typed.ok_or_else(|| {
+        session.terminal.show("\n");
+        Error::invalid("no password was given; use --password PASSWORD").into()
+    })
 }
 
 /// The file, or standard input. What it holds is never repeated in an error.

@@ -18,7 +18,7 @@ pub(crate) use parameters::parameters;
 pub(crate) use replication::{
     audit, datastores, mending, promotion, repairs, replication_status, runtime_state,
 };
-pub(crate) use services::{service_line, service_list};
+pub(crate) use services::{service_line, service_list, stopped_besides};
 pub(crate) use tables::{
-    alarms, entries, perf_classes, perf_counters, perf_instances, perf_query, user, users,
+    alarms, entries, imported, perf_classes, perf_counters, perf_instances, perf_query, user, users,
 };

@@ -1,7 +1,7 @@
 //! `utils service …`.
 
 use operations::ports::{Service, State};
-use operations::services::ServiceList;
+use operations::services::{ServiceList, Turned};
 
 /// Why a service is not up, in the words that scripts know where they have
 /// some.
@@ -23,6 +23,25 @@ pub(crate) fn service_line(service: &Service) -> String {
         remark(service)
     );
     line.trim_end().to_owned()
+}
+
+/// What stopping or starting a service did to others; nothing when there are
+/// none.
+pub(crate) fn stopped_besides(turned: &Turned) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !turned.also_stopped.is_empty() {
+        lines.push(format!("Also stopped: {}", turned.also_stopped.join(", ")));
+    }
+    if !turned.still_stopped.is_empty() {
+        let start = |name: &String| format!("'utils service start {name}'");
+        let starts: Vec<_> = turned.still_stopped.iter().map(start).collect();
+        lines.push(format!(
+            "Still stopped: {}; start them with {}",
+            turned.still_stopped.join(", "),
+            starts.join(", ")
+        ));
+    }
+    lines
 }
 
 /// `utils service list`, without its first line, which comes at once.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use operations::Imported;
 use operations::logs::Entry;
 use operations::monitoring::{Counter, RaisedAlarm};
 use operations::users::User;
@@ -145,9 +146,43 @@ pub(crate) fn alarms(alarms: &[RaisedAlarm]) -> String {
 pub(crate) fn users(users: &[User]) -> String {
     let rows: Vec<_> = users
         .iter()
-        .map(|user| vec![user.user.clone(), user.name.clone(), user.mail.clone()])
+        .map(|user| {
+            vec![
+                user.user.clone(),
+                enabled(user).into(),
+                node(user).into(),
+                user.name.clone(),
+                user.mail.clone(),
+            ]
+        })
         .collect();
-    table(&["USER", "NAME", "MAIL"], &rows) + &count(rows.len(), "user")
+    table(&["USER", "ENABLED", "NODE", "NAME", "MAIL"], &rows) + &count(rows.len(), "user")
+}
+
+fn enabled(user: &User) -> &str {
+    if user.enabled { "yes" } else { "no" }
+}
+
+fn node(user: &User) -> &str {
+    if user.node.is_empty() {
+        "not assigned"
+    } else {
+        &user.node
+    }
+}
+
+/// `users import`.
+pub(crate) fn imported(imported: &Imported) -> String {
+    let all = imported.added + imported.replaced;
+    let users = if all == 1 {
+        "1 user was imported".to_owned()
+    } else {
+        format!("{all} users were imported")
+    };
+    match imported.replaced {
+        0 => format!("{users}.\n"),
+        replaced => format!("{users}, {replaced} of them had been there and changed.\n"),
+    }
 }
 
 /// `users show`.
@@ -158,12 +193,8 @@ pub(crate) fn user(user: &User) -> String {
         user.jid,
         user.name,
         user.mail,
-        if user.enabled { "yes" } else { "no" },
-        if user.node.is_empty() {
-            "not assigned"
-        } else {
-            &user.node
-        }
+        enabled(user),
+        node(user)
     )
 }
 
@@ -237,16 +268,27 @@ mod tests {
         };
         assert_eq!(
             users(&[ada.clone(), bob]),
-            "USER  NAME          MAIL\n\
-             ada   Ada Lovelace  ada@example.org\n\
-             bob\n2 users\n"
+            "USER  ENABLED  NODE          NAME          MAIL\n\
+             ada   yes      not assigned  Ada Lovelace  ada@example.org\n\
+             bob   yes      not assigned\n2 users\n"
         );
         assert_eq!(
             user(&ada),
             "User    : ada\nJID     : ada@example.org\nName    : Ada Lovelace\n\
              Mail    : ada@example.org\nEnabled : yes\nNode    : not assigned\n"
         );
-        assert_eq!(users(&[]), "USER  NAME  MAIL\n0 users\n");
+        assert_eq!(users(&[]), "USER  ENABLED  NODE  NAME  MAIL\n0 users\n");
+    }
+
+    #[test]
+    fn an_import_counts_its_users() {
+        let said = |added, replaced| imported(&Imported { added, replaced });
+        assert_eq!(said(1, 0), "1 user was imported.\n");
+        assert_eq!(said(3, 0), "3 users were imported.\n");
+        assert_eq!(
+            said(1, 2),
+            "3 users were imported, 2 of them had been there and changed.\n"
+        );
     }
 
     #[test]

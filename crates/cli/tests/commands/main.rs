@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on is to end.
 
 mod access;
+mod answers;
 mod failover;
 mod grammar;
 mod groups;

@@ -26,7 +26,10 @@ async fn users_come_and_go() {
     );
     assert_eq!(
         node.run("users list").await,
-        shown("USER   NAME     MAIL\nalice  Alice A\n1 user\n")
+        shown(
+            "USER   ENABLED  NODE          NAME     MAIL\n\
+             alice  yes      not assigned  Alice A\n1 user\n"
+        )
     );
     assert_eq!(
         node.run("users delete alice").await,
