@@ -9,6 +9,12 @@ const COMMON: &[(&str, &str)] = &[
     ("yes", "Do not ask whether to continue"),
 ];
 
+/// Words of a session, which stand alone.
+const SESSION: &[(&str, &str)] = &[
+    ("exit", "End the session; so does quit"),
+    ("help", "List the commands; so does ?"),
+];
+
 /// A command with its arguments.
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -236,7 +242,11 @@ impl Tree {
 
     /// The lines that `?` shows at the end of a line.
     pub fn help(&self, line: &Line, services: &dyn Fn() -> Vec<String>) -> String {
-        let candidates = self.next(line, services);
+        let mut candidates = self.next(line, services);
+        if line.words.is_empty() {
+            let words = SESSION.iter();
+            candidates.extend(words.map(|(word, help)| ((*word).into(), (*help).into())));
+        }
         let before = if line.open {
             &line.words[..line.words.len() - 1]
         } else {
@@ -253,6 +263,11 @@ impl Tree {
             text += &format!("Syntax: {}\n{}.\n", command.usage(), command.help);
             for argument in command.arguments {
                 text += &format!("    {}: {}\n", argument.usage(), argument.help);
+            }
+        }
+        if complete.is_some() {
+            for (name, help) in COMMON {
+                text += &format!("    [--{name}]: {help}\n");
             }
         }
         for (word, help) in candidates {

@@ -27,6 +27,12 @@ pub async fn run(
     interrupted: impl Future<Output = ()>,
 ) -> u8 {
     let terminal = surroundings.terminal;
+    if let [Word { text, .. }] = line.words.as_slice()
+        && text == "help"
+    {
+        terminal.page(&TREE.help(&Line::default(), &Vec::new));
+        return 0;
+    }
     // `?` as the last word asks for help where keys cannot be told apart.
     if let Some((
         Word {

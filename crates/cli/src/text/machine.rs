@@ -181,7 +181,7 @@ pub(crate) fn banner(machine: &Machine, version: &str, warnings: &[String]) -> S
     for warning in warnings {
         let _ = writeln!(text, "\tWARNING: {warning}");
     }
-    text + "\n"
+    text + "\n   ? lists the commands, and what may come next.\n\n"
 }
 
 #[cfg(test)]
@@ -333,7 +333,8 @@ Disk/logging             49573612K       37757424K        9297944K (20%)
             banner(&machine, "0.1.0", &["DNS unreachable".into()]),
             "\n   Signalbox Command Line Interface, version 0.1.0\n\n\
              Virtual Machine:\n\t2 vCPU: Fast One @ 2.90GHz\n\tDisk 1: 80GB\n\
-             \t4096 Mbytes RAM\n\tWARNING: DNS unreachable\n\n"
+             \t4096 Mbytes RAM\n\tWARNING: DNS unreachable\n\n\
+             \x20  ? lists the commands, and what may come next.\n\n"
         );
     }
 }

@@ -57,3 +57,17 @@ async fn a_question_that_nobody_answers_ends_its_line() {
     let (_, text) = node.run("users add bob").await;
     assert!(text.starts_with("Password: \nNo password"), "{text}");
 }
+
+#[tokio::test]
+async fn help_tells_how_to_go_on_and_how_to_leave() {
+    let node = node();
+    let (status, text) = node.run("help").await;
+    assert_eq!((status, &text), (0, &node.run("?").await.1));
+    for word in ["    users ", "    exit ", "    help "] {
+        assert!(text.contains(word), "{text}");
+    }
+    let (_, text) = node.run("users delete ?").await;
+    assert!(text.contains("--json") && text.contains("--yes"), "{text}");
+    let (_, text) = node.run("users ?").await;
+    assert!(!text.contains("exit"), "{text}");
+}
