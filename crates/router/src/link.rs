@@ -610,25 +610,31 @@ impl Router {
         if sessions.is_empty() {
             return;
         }
-        let mut news: Vec<(Key, Vec<u8>)> = Vec::new();
+        let mut news = Vec::new();
         for (key, user) in self.users.iter() {
             let Some(data) = user.data.as_ref().filter(|_| !user.sessions.is_empty()) else {
                 continue;
             };
             for row in data.roster.values().filter(|row| row.subscription.to()) {
-                let Some(jids) = sessions.get(&*row.contact) else {
-                    continue;
-                };
-                let own = format!("{}@{}", user.name, self.domain);
-                let each = jids
-                    .iter()
-                    .map(|jid| (key, stanza::presence("unavailable", jid, &own)));
-                news.extend(each);
+                let jids = sessions.get(&*row.contact).into_iter().flatten();
+                news.extend(jids.map(|jid| (key, (*jid).into())));
             }
         }
         // Behind what came from them before.
-        for (user, stanza) in news {
-            self.in_turn(user, Held::Stanza(stanza.into(), None));
+        for (user, jid) in news {
+            self.in_turn(user, Held::Gone(jid));
+        }
+    }
+
+    /// Tells a user's clients that a session is gone, unless it is there again.
+    pub(crate) fn gone(&mut self, user: Key, jid: &str) {
+        let Some(name) = self.users.get(user).map(|user| user.name.clone()) else {
+            return;
+        };
+        if !self.is_there(jid) && !self.is_blocked(user, jid) {
+            let own = format!("{name}@{}", self.domain);
+            let presence = stanza::presence("unavailable", jid, &own);
+            self.presence_in_turn(user, &presence);
         }
     }
 

@@ -436,7 +436,7 @@ impl Router {
     /// Shows presence to the user's clients: behind what is being written if
     /// that is news of a subscription, which comes before the presence that it
     /// permits.
-    fn presence_in_turn(&mut self, user: Key, presence: &[u8]) {
+    pub(crate) fn presence_in_turn(&mut self, user: Key, presence: &[u8]) {
         let journal = self.users.get(user).and_then(|user| user.journal.as_ref());
         if journal.is_some_and(|journal| journal.has_news()) {
             self.commit(user, Vec::new(), vec![Effect::Show(presence.into())]);
@@ -453,7 +453,9 @@ impl Router {
             return;
         };
         let own = format!("{}@{}", known.name, self.domain);
-        if own == from.bare() || self.is_blocked(user, from.as_str()) {
+        // A node that serves the user meanwhile tells of it by itself.
+        let served = self.serves(&known.name);
+        if !served || own == from.bare() || self.is_blocked(user, from.as_str()) {
             return;
         }
         let seen = known

@@ -511,6 +511,7 @@ impl Router {
             }
             Held::Left(left) => self.adopt(key, *left),
             Held::Activation(connection) => self.activate(key, connection),
+            Held::Gone(jid) => self.gone(key, &jid),
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Held {
     Left(Box<Left>),
     /// An inactive connection of the user becomes a session.
     Activation(ConnectionId),
+    /// A session that the user saw, by its full address, is gone with its node.
+    Gone(Box<str>),
 }
 
 impl Weight for Held {
@@ -29,6 +31,7 @@ impl Weight for Held {
         match self {
             Self::Element(_, element) => element.len(),
             Self::Stanza(stanza, _) => stanza.len(),
+            Self::Gone(jid) => jid.len(),
             Self::Activation(_) => 0,
             Self::Left(left) => left.presence.as_ref().map_or(0, |presence| presence.len()),
         }

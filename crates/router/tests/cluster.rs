@@ -350,3 +350,24 @@ fn what_was_told_to_one_alone_goes_to_the_other_node_too() {
     assert_eq!(fleet.directed(1, "alice@ex/a"), ["carol@ex/a"]);
     assert!(fleet.directed(0, "alice@ex/a").is_empty());
 }
+
+#[test]
+fn a_node_that_a_user_has_left_does_not_answer_for_her() {
+    // A probe waits there for what a third node has stored.
+    let steps = [
+        Step::Delay(2, 0, 2),
+        Step::Cut(1, 2),
+        Step::Send {
+            from: 1,
+            to: 2,
+            bare: false,
+        },
+        Step::Wait(5020),
+        Step::Crash(0),
+        Step::Crash(2),
+        Step::Heal(2, 1),
+        Step::Wait(186),
+        Step::Move(2, 0),
+    ];
+    check(&walk(Fleet::new(), &steps)).unwrap();
+}
