@@ -1,10 +1,12 @@
 //! Connections: sign-in, resource binding, conflicts, the end.
 
+use std::collections::HashSet;
+
 use xmpp::{Builder, Condition, Header, StreamError, ns};
 
 use crate::config::Conflict;
 use crate::event::{Actions, ConnectionId, Soft};
-use crate::router::{Connection, Later, Router};
+use crate::router::{Connection, Later, Router, Undelivered};
 use crate::session::{Copy, Queued, Session};
 use crate::slab::Key;
 use crate::stanza::{self, StanzaError};
@@ -378,11 +380,15 @@ impl Router {
                 self.failed(resuming.connection, StanzaError::ItemNotFound, None);
             }
             let copies = management.unacked.iter().map(|unacked| unacked.copy);
-            let elsewhere = self.shares_elsewhere(user, copies);
+            // A client that is there comes before those that may come back.
+            let lost = !self.takes_stored(user);
+            let elsewhere = self.shares_elsewhere(user, copies, lost);
+            let mut handed_on = HashSet::new();
             for unacked in management.unacked {
                 let share = unacked.copy.share();
                 let waits = share.is_some_and(|share| elsewhere.contains(&share.number));
                 let had = share.is_some_and(|share| share.had);
+                handed_on.extend(share.filter(|_| !waits && !had).map(|share| share.number));
                 match unacked.copy {
                     // Another session waits for it, too.
                     Copy::Kept { .. } if waits => {}
@@ -395,14 +401,23 @@ impl Router {
                     // The message itself waits elsewhere, or somebody has it.
                     Copy::Carbon(_) => self.settle(unacked.receipt),
                     Copy::Only | Copy::Shared | Copy::Message(_) => {
-                        undelivered.push((unacked.stanza, unacked.receipt));
+                        undelivered.push(Undelivered {
+                            stanza: unacked.stanza,
+                            receipt: unacked.receipt,
+                            at: unacked.at,
+                        });
                     }
                 }
             }
+            self.unshare(user, &handed_on);
         }
         for queued in session.queue {
             if let Queued::Stanza(stanza) = queued {
-                undelivered.push((stanza, None));
+                undelivered.push(Undelivered {
+                    stanza,
+                    receipt: None,
+                    at: self.now.unix,
+                });
             }
         }
         for (_, sequences) in session.marks {

@@ -46,6 +46,7 @@ impl Router {
                 stanza: stanza.into(),
                 copy,
                 receipt,
+                at: self.now.unix,
             });
             match copy {
                 Copy::Stored(_) => management.stored += 1,
@@ -151,7 +152,10 @@ impl Router {
     /// that came for the user since.
     pub(crate) fn reroute(&mut self, key: Key, stanzas: Vec<Undelivered>) {
         let Some(user) = self.users.get(key) else {
-            for (stanza, receipt) in stanzas {
+            for Undelivered {
+                stanza, receipt, ..
+            } in stanzas
+            {
                 if let Ok(header) = Header::parse(&stanza) {
                     self.bounce(&header, StanzaError::ServiceUnavailable, "");
                 }
@@ -161,8 +165,8 @@ impl Router {
         };
         let bare = format!("{}@{}", user.name, self.domain);
         let mut messages: Vec<Undelivered> = Vec::new();
-        for (stanza, receipt) in stanzas {
-            let Ok(header) = Header::parse(&stanza) else {
+        for undelivered in stanzas {
+            let Ok(header) = Header::parse(&undelivered.stanza) else {
                 continue;
             };
             match header.name() {
@@ -174,14 +178,18 @@ impl Router {
                     {
                         let mut out = Vec::new();
                         header.write(&Rewrite::new().to(Some(&bare)), &mut out);
-                        messages.push((out.into(), receipt));
+                        let stanza = out.into();
+                        messages.push(Undelivered {
+                            stanza,
+                            ..undelivered
+                        });
                         continue;
                     }
                 }
                 "iq" => self.bounce(&header, StanzaError::ServiceUnavailable, ""),
                 _ => {}
             }
-            self.settle(receipt);
+            self.settle(undelivered.receipt);
         }
         let user = self.users.get(key);
         let away = user
@@ -189,8 +197,11 @@ impl Router {
             .map(|user| user.name.clone());
         let ready = user.is_some_and(|user| user.is_ready());
         if let Some(name) = away {
-            for (message, receipt) in messages {
-                if let Ok(header) = Header::parse(&message) {
+            for Undelivered {
+                stanza, receipt, ..
+            } in messages
+            {
+                if let Ok(header) = Header::parse(&stanza) {
                     self.current = receipt;
                     self.stanza_to_account(&name, &header);
                     self.current = None;
@@ -198,17 +209,22 @@ impl Router {
                 self.settle(receipt);
             }
         } else if ready {
-            for (message, receipt) in messages {
-                if let Ok(header) = Header::parse(&message) {
-                    self.current = receipt;
+            for undelivered in messages {
+                if let Ok(header) = Header::parse(&undelivered.stanza) {
+                    self.current = undelivered.receipt;
+                    self.came = Some(undelivered.at);
                     self.stanza_to_user(key, &header);
+                    self.came = None;
                     self.current = None;
                 }
-                self.settle(receipt);
+                self.settle(undelivered.receipt);
             }
         } else if let Some(user) = self.users.get_mut(key) {
-            for (message, receipt) in messages.into_iter().rev() {
-                user.held.push_front(Held::Stanza(message, receipt));
+            for Undelivered {
+                stanza, receipt, ..
+            } in messages.into_iter().rev()
+            {
+                user.held.push_front(Held::Stanza(stanza, receipt));
             }
         }
     }
@@ -231,7 +247,7 @@ impl Router {
     }
 
     /// Whether a session of the user takes stored messages now.
-    fn takes_stored(&self, user: Key) -> bool {
+    pub(crate) fn takes_stored(&self, user: Key) -> bool {
         let sessions = self.users.get(user).map_or(&[][..], |user| &user.sessions);
         sessions
             .iter()
@@ -392,7 +408,7 @@ impl Router {
     pub(crate) fn store_message(&mut self, key: Key, header: &Header<'_>) {
         let (most, most_bytes) = (self.config.offline_messages, self.config.offline_bytes);
         let (unix, slot) = (self.now.unix, self.slot());
-        let stamp = stanza::stamp(unix);
+        let stamp = stanza::stamp(self.came.unwrap_or(unix));
         let Some(data) = self.users.get_mut(key).and_then(|user| user.data.as_mut()) else {
             return;
         };

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use xmpp::{Header, Rewrite};
 
 use crate::message;
-use crate::router::{Later, Router, Timer};
+use crate::router::{Later, Router, Timer, Undelivered};
 use crate::rows::Write;
 use crate::session::{Copy, Unacked};
 use crate::slab::Key;
@@ -55,7 +55,6 @@ impl Router {
 
     fn keep_from(&mut self, key: Key, from: usize) {
         let (unix, slot) = (self.now.unix, self.slot());
-        let stamp = stanza::stamp(unix);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -87,7 +86,7 @@ impl Router {
                 settled.extend(unacked.receipt.take());
                 continue;
             };
-            let row = data.add(stanza, &stamp, unix, slot);
+            let row = data.add(stanza, &stanza::stamp(unacked.at), unix, slot);
             let sequence = row.sequence;
             data.in_delivery.push(sequence);
             unacked.copy = Copy::Kept { sequence, share };
@@ -184,7 +183,11 @@ impl Router {
         });
         let lost = !found && waits;
         if lost {
-            let undelivered = (stanza, receipts.pop());
+            let undelivered = Undelivered {
+                stanza,
+                receipt: receipts.pop(),
+                at: self.now.unix,
+            };
             match self.later.back_mut() {
                 // Together they keep their order.
                 Some(Later::Reroute(known, all)) if *known == user => all.push(undelivered),
@@ -237,7 +240,8 @@ impl Router {
     pub(crate) fn received(&mut self, user: Key, done: Vec<Unacked>) {
         let numbers = done.iter().filter_map(|unacked| unacked.copy.number());
         self.mark_had(user, &numbers.collect());
-        let elsewhere = self.shares_elsewhere(user, done.iter().map(|unacked| unacked.copy));
+        let copies = done.iter().map(|unacked| unacked.copy);
+        let elsewhere = self.shares_elsewhere(user, copies, true);
         let waits = |copy: Copy| copy.number().is_some_and(|it| elsewhere.contains(&it));
         let rows: Vec<_> = done
             .iter()
@@ -268,12 +272,32 @@ impl Router {
         }
     }
 
-    /// Numbers of the shared messages that sessions of a user wait for; only
-    /// looked up when one of the copies is of such a message.
+    /// These messages are handed on for all sessions of a user that wait for
+    /// them: a client that comes back gets its own copy.
+    pub(crate) fn unshare(&mut self, user: Key, numbers: &HashSet<u64>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let mut at = 0;
+        while let Some(key) = self.session_at(user, at) {
+            at += 1;
+            for unacked in self.unacked_mut(key) {
+                let share = unacked.copy.share();
+                if share.is_some_and(|share| numbers.contains(&share.number)) {
+                    unacked.copy = Copy::Shared;
+                }
+            }
+        }
+    }
+
+    /// Numbers of the shared messages that sessions of a user wait for, those
+    /// that `lost` their connection included or not; only looked up when one of
+    /// the copies is of such a message.
     pub(crate) fn shares_elsewhere(
         &self,
         user: Key,
         mut copies: impl Iterator<Item = Copy>,
+        lost: bool,
     ) -> HashSet<u64> {
         if !copies.any(|copy| copy.share().is_some()) {
             return HashSet::new();
@@ -283,7 +307,9 @@ impl Router {
         };
         user.sessions
             .iter()
-            .filter_map(|key| self.sessions.get(*key)?.management.as_ref())
+            .filter_map(|key| self.sessions.get(*key))
+            .filter(|session| lost || session.connection.is_some())
+            .filter_map(|session| session.management.as_ref())
             .flat_map(|management| &management.unacked)
             .filter_map(|unacked| Some(unacked.copy.share()?.number))
             .collect()

@@ -37,7 +37,13 @@ pub(crate) enum Connection {
 }
 
 /// A stanza that a session did not get, and what its sender's count waits for.
-pub(crate) type Undelivered = (Box<[u8]>, Option<Receipt>);
+#[derive(Debug)]
+pub(crate) struct Undelivered {
+    pub(crate) stanza: Box<[u8]>,
+    pub(crate) receipt: Option<Receipt>,
+    /// When it came, in Unix milliseconds.
+    pub(crate) at: i64,
+}
 
 /// What is done at the end of an event, so that nothing recurses.
 #[derive(Debug)]
@@ -112,6 +118,8 @@ pub struct Router {
     pub(crate) started: u64,
     /// The stanza being handled, if its session counts.
     pub(crate) current: Option<Receipt>,
+    /// When that came, in Unix milliseconds, if not now.
+    pub(crate) came: Option<i64>,
     pub(crate) later: VecDeque<Later>,
     /// Buffer for the stanza being sent on.
     pub(crate) scratch: Vec<u8>,
@@ -169,6 +177,7 @@ impl Router {
             now,
             started: now.monotonic,
             current: None,
+            came: None,
             later: VecDeque::new(),
             scratch: Vec::new(),
             last_mark: 0,

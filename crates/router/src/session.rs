@@ -181,6 +181,8 @@ pub(crate) struct Unacked {
     pub(crate) copy: Copy,
     /// What its sender's count waits for.
     pub(crate) receipt: Option<Receipt>,
+    /// When it came, in Unix milliseconds.
+    pub(crate) at: i64,
 }
 
 /// Stream management (XEP-0198) of a session.
@@ -282,6 +284,7 @@ mod tests {
                     stanza: Box::default(),
                     copy: Copy::Only,
                     receipt: None,
+                    at: 0,
                 })
                 .collect(),
             ..Management::default()
