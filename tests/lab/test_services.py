@@ -135,6 +135,23 @@ def test_a_crash_loop_ends_in_an_alarm(node):
     eventually("the alarm is over", lambda: not alarm(), 60)
 
 
+def test_a_crash_loop_of_the_administration_is_an_alarm_too(node):
+    """Nobody can type a command meanwhile: the alarm is still there when somebody can."""
+    name = "signalbox-administration"
+    with broken(node, name, "[Service]", "ExecStart=", "ExecStart=/usr/bin/signalbox serve no-such-service"):
+        node.run("systemctl", "restart", "--no-block", name)
+        restarts = ("systemctl", "show", "--property=NRestarts", "--value", name)
+        eventually("it has died often enough", lambda: int(node.run(*restarts)) >= 6, 60)
+
+    def alarm():
+        alarms = node.cli_json("show", "alarms")["alarms"]
+        return [one for one in alarms if one["id"] == "ServiceCrashLoop" and name in one["text"]]
+
+    eventually("it serves again", lambda: node.attempt("systemctl", "is-active", name).returncode == 0, 30)
+    assert alarm(), "there is an alarm"
+    eventually("the alarm is over", lambda: not alarm(), 60, every=1)
+
+
 @pytest.mark.parametrize("action", ["activate", "deactivate"])
 def test_network_services_are_neither_activated_nor_deactivated(node, action):
     before = node.running()

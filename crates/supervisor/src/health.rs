@@ -8,8 +8,8 @@ use catalogue::{Catalogue, Service};
 use service::Severity;
 
 use crate::rules::Call;
-use crate::view::{State, activated, reason, state};
-use crate::world::{Activity, World};
+use crate::view::{State, activated, ended, reason, state};
+use crate::world::{Activity, Unit, World};
 
 /// So many restarts within [`WINDOW`] are a crash loop.
 const LOOP: usize = 5;
@@ -20,6 +20,13 @@ const WELL: Duration = Duration::from_secs(45);
 const MOMENT: Duration = Duration::from_secs(10);
 /// A service may be down for so long before it is an alarm.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Ours, and no services of the catalogue: they are neither shown nor turned,
+/// only told of when they die again and again. What each does is in words.
+pub(crate) const COMPANIONS: [(&str, &str); 1] = [(
+    "signalbox-administration",
+    "carries out administrators' commands",
+)];
 
 /// An alarm as it is to be now; none clears it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +100,20 @@ impl Health {
                 }
             }
         }
+        for (id, what) in COMPANIONS {
+            let Some(unit) = world.unit(id) else {
+                continue;
+            };
+            let history = self.histories.entry(id.into()).or_default();
+            history.follow(unit, now);
+            if history.looping {
+                let how = match unit.active {
+                    Activity::Active => "runs again".into(),
+                    _ => ended(unit),
+                };
+                loops.push(format!("{id} ({what}): {how}"));
+            }
+        }
         let alarm = |id, severity, services: Vec<String>, words: &str| AlarmChange {
             id,
             severity,
@@ -120,6 +141,17 @@ impl Health {
 impl History {
     fn step(&mut self, service: &Service, world: &World, now: Duration) -> Option<Call> {
         let unit = world.unit(&service.id)?;
+        let well = self.follow(unit, now);
+        if !activated(service, world) {
+            self.looping = false;
+        }
+        self.note_down(service, world, now);
+        (well && unit.restarts > 0).then(|| Call::ResetFailed(service.unit()))
+    }
+
+    /// Counts restarts and judges whether they are a loop; answers whether the
+    /// unit is well.
+    fn follow(&mut self, unit: &Unit, now: Duration) -> bool {
         // systemd's count begins anew with each start by command and each
         // reset.
         let new = if unit.restarts >= self.counted {
@@ -145,11 +177,10 @@ impl History {
             self.well_since.get_or_insert(now);
         }
         let well = self.well_since.is_some_and(|since| now - since >= WELL);
-        if well || !activated(service, world) {
+        if well {
             self.looping = false;
         }
-        self.note_down(service, world, now);
-        (well && unit.restarts > 0).then(|| Call::ResetFailed(service.unit()))
+        well
     }
 
     fn note_down(&mut self, service: &Service, world: &World, now: Duration) {

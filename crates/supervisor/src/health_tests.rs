@@ -1,7 +1,7 @@
 //! Crash loops, alarms and recovery, in simulated time.
 
 use super::*;
-use crate::fixture::{between_attempts, catalogue, edit, running, stopped};
+use crate::fixture::{between_attempts, catalogue, edit, running, served, stopped};
 
 struct Node {
     catalogue: Catalogue,
@@ -85,6 +85,27 @@ fn a_crash_loop_is_an_alarm_until_the_service_is_well() {
     node.after(44);
     assert!(node.raised.contains_key("ServiceCrashLoop"));
     node.after(1);
+    assert_eq!(node.raised, BTreeMap::new());
+}
+
+#[test]
+fn a_companion_that_loops_is_told_and_left_alone() {
+    let mut node = Node::new();
+    let (id, _) = COMPANIONS[0];
+    node.world.units.insert(format!("{id}.service"), served());
+    for restarts in 1..=4 {
+        node.dies(id, restarts);
+    }
+    assert_eq!(node.raised, BTreeMap::new());
+    between_attempts(&mut node.world, id, 5);
+    node.after(1);
+    let text = &node.raised["ServiceCrashLoop"];
+    assert!(text.contains(&format!("{id} (carries out")), "{text}");
+    assert!(text.contains("killed by SIGKILL"), "{text}");
+    node.serves(id);
+    node.after(0);
+    // systemd would not let the supervisor turn it.
+    assert_eq!(node.after(45), []);
     assert_eq!(node.raised, BTreeMap::new());
 }
 

@@ -9,7 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 use service::Alarms;
 
 use crate::files::Files;
-use crate::health::Health;
+use crate::health::{COMPANIONS, Health};
 use crate::rules::{Call, Plan, Refusal};
 use crate::systemd::{Event, Systemd};
 use crate::view::{View, views};
@@ -44,7 +44,9 @@ impl Monitor {
             health: Health::default(),
             paths: BTreeMap::new(),
         };
-        let units: Vec<String> = monitor.catalogue.services().map(|s| s.unit()).collect();
+        let companions = COMPANIONS.iter().map(|(id, _)| format!("{id}.service"));
+        let services = monitor.catalogue.services().map(|s| s.unit());
+        let units: Vec<String> = services.chain(companions).collect();
         for unit in units {
             let path = monitor.systemd.path(&unit).await?;
             monitor.paths.insert(path, unit);

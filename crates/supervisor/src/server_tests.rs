@@ -34,7 +34,12 @@ async fn play(connection: Connection, called: mpsc::Sender<(String, mpsc::Sender
         let name = call.member().unwrap().to_string();
         let path = ObjectPath::try_from("/one").unwrap();
         match name.as_str() {
-            "LoadUnit" => connection.reply(&call, &path).await,
+            "LoadUnit" => {
+                let unit: String = message.body().deserialize().unwrap();
+                let path = format!("/{}", unit.replace(['-', '.'], "_"));
+                let path = ObjectPath::try_from(path).unwrap();
+                connection.reply(&call, &path).await
+            }
             "ListJobs" => connection.reply(&call, &Jobs::new()).await,
             "GetAll" => {
                 let unit = HashMap::from([

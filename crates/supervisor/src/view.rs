@@ -258,7 +258,7 @@ fn down(service: &Service, unit: &Unit, catalogue: &Catalogue, world: &World) ->
 const EXITED: i32 = 1;
 
 /// How the last process ended.
-fn ended(unit: &Unit) -> String {
+pub(crate) fn ended(unit: &Unit) -> String {
     let how = match unit.result.as_str() {
         "watchdog" => "hung and was killed".into(),
         "timeout" => "did not start or stop in time and was killed".into(),
