@@ -99,20 +99,20 @@ pub(crate) async fn forward(
         Ok(Ok(reply)) => reply.into_inner(),
         Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Unknown) => {
             return Err(Error::Unavailable(format!(
-                "the publisher, node {name} ({address}), cannot be reached, and only it takes \
+                "the publisher, {name} ({address}), cannot be reached, and only it takes \
                  changes. What is stored can be read here meanwhile. Bring {name} or the way to it \
                  back and try again; \"utils dbreplication runtimestate\" shows whether it answers"
             )));
         }
         Ok(Err(status)) => {
             return Err(Error::Unavailable(format!(
-                "the publisher, node {name}, did not make the change: {}",
+                "the publisher, {name}, did not make the change: {}",
                 status.message()
             )));
         }
         Err(_) => {
             return Err(Error::Unavailable(format!(
-                "the publisher, node {name} ({address}), did not answer in {} s. Look whether the \
+                "the publisher, {name} ({address}), did not answer in {} s. Look whether the \
                  change was made before you try again",
                 CHANGE.as_secs()
             )));
@@ -128,7 +128,7 @@ pub(crate) async fn forward(
     match tokio::time::timeout(ARRIVAL, arrived).await {
         Ok(_) => Ok(Ok(reply.revision)),
         Err(_) => Err(Error::Unavailable(format!(
-            "the change was made on the publisher, node {name}, and has not arrived on this node \
+            "the change was made on the publisher, {name}, and has not arrived on this node \
              after {} s; \"utils dbreplication runtimestate\" shows how far this node is behind",
             ARRIVAL.as_secs()
         ))),

@@ -1,5 +1,7 @@
 //! What can go wrong for a client.
 
+use std::error::Error as _;
+
 use tonic::Code;
 
 use crate::Invalid;
@@ -45,6 +47,8 @@ impl From<tonic::Status> for Error {
             Code::Aborted => Self::Changed(text),
             Code::DataLoss => Self::Damaged(text),
             Code::PermissionDenied => Self::Forbidden(text),
+            // The service itself says what it cannot do.
+            Code::Unavailable if status.source().is_none() => Self::Unavailable(text),
             _ => Self::Unavailable(format!(
                 "the database service does not answer ({text}); see its state with `utils service list`"
             )),

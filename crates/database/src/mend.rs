@@ -74,7 +74,7 @@ fn publisher(engine: &Engine, facts: &Facts) -> Result<Publisher, Error> {
 impl Publisher {
     fn error(&self, status: &Status) -> Error {
         Error::Unavailable(format!(
-            "the publisher, node {}, does not answer: {}",
+            "the publisher, {}, does not answer: {}",
             self.name,
             status.message()
         ))
@@ -88,7 +88,7 @@ impl Publisher {
             .await
             .map_err(|_| {
                 late(
-                    &format!("the publisher, node {}, did not answer", self.name),
+                    &format!("the publisher, {}, did not answer", self.name),
                     BEHIND,
                 )
             })?

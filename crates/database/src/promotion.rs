@@ -62,7 +62,7 @@ fn refusal(engine: &Engine, found: &rpc::PromoteReply) -> String {
     }
     match &found.publisher {
         Some(publisher) if publisher.answers => format!(
-            "the publisher, node {}, answers. A promotion is for a publisher that is lost for good: \
+            "the publisher, {}, answers. A promotion is for a publisher that is lost for good: \
              changes that only it has are void then. Shut it down first if that is meant",
             publisher.name
         ),

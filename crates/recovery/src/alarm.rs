@@ -15,8 +15,13 @@ pub(crate) const FAILED: &str = "SRMFailed";
 pub(crate) const HOLD: &str = "SRMFailoverHold";
 /// The peer is silent, and its users were not taken over.
 pub(crate) const SILENT: &str = "SRMPeerSilent";
+/// Critical services of this node are down.
+pub(crate) const SERVICES: &str = "SRMCriticalServicesDown";
 /// The peer is heard but does not hear this node.
 pub(crate) const DEAF: &str = "SRMPeerDoesNotHear";
+
+/// What a service that was killed has to come back before it is an alarm.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// How urgent an alarm is: the same degrees as in `service`, on which a crate
 /// without I/O does not depend.
@@ -45,7 +50,7 @@ impl Machine {
     /// Raises and clears what has changed.
     pub(crate) fn alarm(&mut self, actions: &mut Vec<Action>) {
         let alarms = self.alarms();
-        let ids = [FAILOVER, FAILED, HOLD, SILENT, DEAF];
+        let ids = [FAILOVER, FAILED, HOLD, SILENT, SERVICES, DEAF];
         for id in ids {
             match alarms.iter().find(|alarm| alarm.id == id) {
                 None if self.raised.remove(id).is_some() => actions.push(Action::Clear(id)),
@@ -122,6 +127,30 @@ impl Machine {
             );
             raise(DEAF, Severity::Error, text);
         }
+        alarms.extend(self.services_down());
         alarms
+    }
+
+    /// Critical services have been down for longer than a restart takes, while
+    /// they are to run.
+    fn services_down(&self) -> Option<Alarm> {
+        let serves = matches!(
+            self.standing().state,
+            State::Normal | State::BackupActivated | State::RunningInBackupMode
+        );
+        let long = self.health.down_for(self.clock.now())? >= RESTART;
+        (self.settings.enabled && serves && long).then(|| Alarm {
+            id: SERVICES,
+            severity: Severity::Critical,
+            text: format!(
+                "Critical services of {} are down ({}); people who are at home here may not be \
+                 able to sign in. If that lasts for {} s, {} takes its users over. Start them with \
+                 \"utils service start\".",
+                self.node,
+                self.health.words(),
+                self.settings.parameters.critical_service_delay.as_secs(),
+                self.node.peer(),
+            ),
+        })
     }
 }

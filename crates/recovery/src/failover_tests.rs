@@ -98,6 +98,21 @@ fn users_let_go_are_taken_back_when_the_peer_is_lost_meanwhile() {
 }
 
 #[test]
+fn critical_services_that_are_down_are_an_alarm_before_they_are_a_failover() {
+    let mut world = normal(Parameters::default(), Arbiter::ThirdNode);
+    world.break_service(ONE, ROUTER);
+    world.seconds(2);
+    assert_eq!(world.alarm(ONE, "SRMCriticalServicesDown"), None);
+    world.seconds(20);
+    let alarm = world.alarm(ONE, "SRMCriticalServicesDown").unwrap();
+    assert!(alarm.contains(ROUTER) && alarm.contains("90 s"), "{alarm}");
+    assert_pair(&world, NORMAL, NORMAL);
+    world.mend_service(ONE, ROUTER);
+    world.seconds(20);
+    assert_eq!(world.alarm(ONE, "SRMCriticalServicesDown"), None);
+}
+
+#[test]
 fn who_leaves_claims_nobody_anew() {
     let mut world = normal(Parameters::default(), Arbiter::ThirdNode);
     world.leave(ONE);

@@ -106,6 +106,12 @@ impl Health {
         }
     }
 
+    /// For how long a critical service has been down.
+    pub(crate) fn down_for(&self, now: Duration) -> Option<Duration> {
+        let first = self.down.values().min()?;
+        Some(now.saturating_sub(*first))
+    }
+
     /// Critical services that are down, in words.
     pub(crate) fn words(&self) -> String {
         let ids: Vec<&str> = self.down.keys().map(String::as_str).collect();

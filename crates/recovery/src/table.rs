@@ -86,7 +86,7 @@ const fn row(
 const ABSENT: Half = half(&[], &[]);
 const FALL_BACK: &str = "When the node is up and all its critical services run, fall back by hand \
                          (utils ha fallback); both nodes are Normal then.";
-const RECOVER: &str = "Press Recovery, or use \"utils ha recover\".";
+const RECOVER: &str = "Use \"utils ha recover\".";
 const REBOOT_BOTH: &str = "If that does not help, reboot the nodes.";
 
 use Reason as R;
@@ -213,8 +213,7 @@ pub const ROWS: [Row; 24] = [
         ),
         "Critical services did not start on the node that was to take users back.",
         &[
-            "Look which critical service of that node is down. Press Recovery, or use \"utils ha \
-             recover\", to start it.",
+            "Look which critical service of that node is down. \"utils ha recover\" starts it.",
             "If it does not start, reboot the node.",
             FALL_BACK,
         ],
@@ -226,8 +225,7 @@ pub const ROWS: [Row; 24] = [
         "Critical services are down on the node that served everybody, and its peer could not \
          help.",
         &[
-            "Look which critical service of the backup is down. Press Recovery, or use \"utils ha \
-             recover\", to start it.",
+            "Look which critical service of the backup is down. \"utils ha recover\" starts it.",
             "If it does not start, reboot the node.",
         ],
     ),
@@ -239,7 +237,7 @@ pub const ROWS: [Row; 24] = [
          recovery manager does not run. Its users were taken over.",
         &[
             "Check the network between the nodes and repair it. If the nodes are in failed mode \
-             when they see each other again, press Recovery or use \"utils ha recover\".",
+             when they see each other again, use \"utils ha recover\".",
             "Start the home node's recovery manager if it does not run.",
             "If the home node is down, repair it and switch it on.",
             FALL_BACK,
