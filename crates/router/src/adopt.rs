@@ -37,9 +37,10 @@ pub(crate) struct Doubt {
 }
 
 impl Router {
-    /// What other routers left, for users of these homes. The stores hand
-    /// everything out at once, so what is of users whom this node is about to
-    /// serve, too, is kept for that moment.
+    /// What other routers left, asked for when these homes were claimed. The
+    /// stores hand everything out at once: what is of users whom this node
+    /// serves by now is taken, too, and what is of users whom it is about to
+    /// serve is kept for that moment.
     pub(crate) fn adopted(&mut self, homes: &[Box<str>], sessions: Vec<Left>) {
         let forgets = self.broken(Mutation::PhantomsNotAdopted);
         let due = self.now.monotonic + ADOPTION;
@@ -53,16 +54,12 @@ impl Router {
         let mut number = 0;
         for (due, left) in fresh.chain(early).filter(|_| !forgets) {
             let name: Box<str> = local_part(&left.jid).into();
-            let home = self.home_of(&left);
-            let ours = home.is_some_and(|home| homes.iter().any(|ours| **ours == *home));
-            if self.cluster.server_of(&name) != Some(Server::Here) {
-                if self.cluster.stand_in(&name).is_some() {
-                    self.early.push((due, left));
-                }
-            } else if ours {
+            if self.cluster.server_of(&name) == Some(Server::Here) {
                 number += 1;
                 let key = self.user(&name);
                 self.in_turn(key, Held::Left(Box::new(left)));
+            } else if self.cluster.stand_in(&name).is_some() {
+                self.early.push((due, left));
             }
         }
         if number > 0 {

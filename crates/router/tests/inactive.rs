@@ -222,24 +222,30 @@ fn an_inactive_connection_gets_nothing_and_becomes_the_session_at_takeover() {
 
 #[test]
 fn who_is_served_a_moment_after_others_is_not_forgotten_at_takeover() {
-    // The other node had the users of both homes.
-    let mut two = Two::waiting();
-    two.serve(&[]);
-    let bob = Left {
-        jid: "bob@ex/b".into(),
-        presence: Some((*b"<presence from='bob@ex/b'/>").into()),
-        ..left()
-    };
-    two.serve(&[("two", 4)]);
-    let homes = vec!["two".into()];
-    let sessions = vec![left(), bob];
-    two.event(Event::Adopted { homes, sessions });
-    assert_eq!(two.router.stats().phantoms, 1);
-    two.serve(&[("one", 5), ("two", 4)]);
-    let (homes, sessions) = (vec!["one".into()], Vec::new());
-    two.event(Event::Adopted { homes, sessions });
-    // Her inactive connection has become her session, with its presence.
-    assert!(has(&two.take(ALICE), "from='bob@ex/b'"));
+    // The other node had the users of both homes. What is known of them comes
+    // before the second claim, or after it.
+    for claimed_before in [false, true] {
+        let mut two = Two::waiting();
+        two.serve(&[]);
+        let bob = Left {
+            jid: "bob@ex/b".into(),
+            presence: Some((*b"<presence from='bob@ex/b'/>").into()),
+            ..left()
+        };
+        two.serve(&[("two", 4)]);
+        if claimed_before {
+            two.serve(&[("one", 5), ("two", 4)]);
+        }
+        let homes = vec!["two".into()];
+        let sessions = vec![left(), bob];
+        two.event(Event::Adopted { homes, sessions });
+        assert_eq!(two.router.stats().phantoms, 1);
+        two.serve(&[("one", 5), ("two", 4)]);
+        let (homes, sessions) = (vec!["one".into()], Vec::new());
+        two.event(Event::Adopted { homes, sessions });
+        // Her inactive connection has become her session, with its presence.
+        assert!(has(&two.take(ALICE), "from='bob@ex/b'"));
+    }
 }
 
 #[test]
