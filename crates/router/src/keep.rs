@@ -257,24 +257,21 @@ impl Router {
     /// One of a user's clients has these messages: a session that still waits
     /// for one need not hand it on when it ends.
     fn mark_had(&mut self, user: Key, numbers: &HashSet<u64>) {
-        if numbers.is_empty() {
-            return;
-        }
-        let mut at = 0;
-        while let Some(key) = self.session_at(user, at) {
-            at += 1;
-            for unacked in self.unacked_mut(key) {
-                let copy = &mut unacked.copy;
-                if copy.number().is_some_and(|it| numbers.contains(&it)) {
-                    copy.mark_had();
-                }
-            }
-        }
+        self.change_copies(user, numbers, Copy::mark_had);
     }
 
     /// These messages are handed on for all sessions of a user that wait for
     /// them: a client that comes back gets its own copy.
     pub(crate) fn unshare(&mut self, user: Key, numbers: &HashSet<u64>) {
+        self.change_copies(user, numbers, |copy| {
+            if copy.share().is_some() {
+                *copy = Copy::Shared;
+            }
+        });
+    }
+
+    /// Changes the copies of these messages in all sessions of a user.
+    fn change_copies(&mut self, user: Key, numbers: &HashSet<u64>, change: impl Fn(&mut Copy)) {
         if numbers.is_empty() {
             return;
         }
@@ -282,9 +279,9 @@ impl Router {
         while let Some(key) = self.session_at(user, at) {
             at += 1;
             for unacked in self.unacked_mut(key) {
-                let share = unacked.copy.share();
-                if share.is_some_and(|share| numbers.contains(&share.number)) {
-                    unacked.copy = Copy::Shared;
+                let number = unacked.copy.number();
+                if number.is_some_and(|number| numbers.contains(&number)) {
+                    change(&mut unacked.copy);
                 }
             }
         }
