@@ -1,7 +1,7 @@
 //! Nodes in one process: the same channels and messages as between machines,
 //! without TLS, and a network that a test cuts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,11 +32,15 @@ struct Door {
 
 /// The network between the nodes. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Wire(Arc<Mutex<BTreeMap<u64, Door>>>);
+pub struct Wire {
+    doors: Arc<Mutex<BTreeMap<u64, Door>>>,
+    /// Nodes that nothing goes to or comes from.
+    isolated: watch::Sender<BTreeSet<u64>>,
+}
 
 impl Wire {
     fn doors(&self) -> MutexGuard<'_, BTreeMap<u64, Door>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A channel of node `from`, which says truly who it is, to node `to`.
@@ -46,6 +50,13 @@ impl Wire {
             let wire = wire.clone();
             async move {
                 let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+                let parted = move |isolated: &BTreeSet<u64>| {
+                    isolated.contains(&from) || isolated.contains(&to)
+                };
+                let mut isolated = wire.isolated.subscribe();
+                if parted(&isolated.borrow()) {
+                    return Err(refused());
+                }
                 let (mut left, here) = tokio::io::duplex(64 << 10);
                 let (mut right, there) = tokio::io::duplex(64 << 10);
                 let side = Side::new(there, Remote { replica: from });
@@ -60,6 +71,7 @@ impl Wire {
                     if *fate.borrow() == Fate::Alive {
                         tokio::select! {
                             _ = tokio::io::copy_bidirectional(&mut left, &mut right) => return,
+                            _ = isolated.wait_for(parted) => return,
                             _ = fate.changed() => {}
                         }
                     }
@@ -89,6 +101,18 @@ impl Wire {
         if let Some(door) = self.doors().get(&number) {
             door.fate.send_replace(Fate::Frozen);
         }
+    }
+
+    /// The node is alone: connections to it and of it end and are refused, until
+    /// it is [joined](Self::join) again.
+    pub fn isolate(&self, number: u64) {
+        self.isolated.send_if_modified(|nodes| nodes.insert(number));
+    }
+
+    /// The node is back on the network.
+    pub fn join(&self, number: u64) {
+        self.isolated
+            .send_if_modified(|nodes| nodes.remove(&number));
     }
 
     /// Nobody reaches the node any more, and its connections end.
