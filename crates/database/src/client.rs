@@ -10,7 +10,7 @@ use crate::rpc::{self, database_client::DatabaseClient};
 use crate::table::from_row;
 use crate::{
     Access, CheckReport, Comparison, Digests, Error, Imported, Mended, Mending, Order, Parameters,
-    Promotion, Report, Revision, Statistics, Status, Table, Transaction, Watch,
+    Promotion, Report, Revision, Statistics, Status, Table, Transaction, VotersChange, Watch,
 };
 
 /// Largest message either way.
@@ -227,6 +227,23 @@ impl Database {
         };
         let reply = self.client().promote(request).await?;
         Ok(Promotion::from(reply.into_inner()))
+    }
+
+    /// Whether all nodes may vote, or one; where `carry_out`, has it done.
+    /// `reason` says who asked.
+    pub async fn set_voters(
+        &self,
+        all: bool,
+        carry_out: bool,
+        reason: &str,
+    ) -> Result<VotersChange, Error> {
+        let request = rpc::VotersRequest {
+            all,
+            carry_out,
+            reason: reason.into(),
+        };
+        let reply = self.client().voters(request).await?;
+        Ok(VotersChange::from(reply.into_inner()))
     }
 
     /// Figures on tables, watchers and files.

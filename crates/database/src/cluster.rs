@@ -1,5 +1,5 @@
 //! This node's database among those of its cluster: answers the other nodes,
-//! asks them how they are, and takes changes to the publisher.
+//! and asks them how they are.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use peer::Remote;
 use prost::Message;
-use replication::{Facts, Heard, LARGEST_MESSAGE, Peers, number};
-use store::{Action, Operation, Outcome, Transaction};
+use replication::{CommitError, Expected, Facts, Heard, LARGEST_MESSAGE, Peers, Voting, number};
+use store::{Action, Operation, Transaction};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Router;
 use tonic::{Code, Request, Response, Status};
@@ -20,16 +20,12 @@ use crate::rpc;
 use crate::rpc::neighbour_client::NeighbourClient;
 use crate::rpc::neighbour_server::{Neighbour, NeighbourServer};
 use crate::tables::ProcessNode;
-use crate::{Error, Table};
+use crate::{Error, Table, voters};
 
 /// The port that nodes reach each other's databases at.
 pub(crate) const PORT: u16 = 1500;
 /// How long a node may take to say how it is.
 const ANSWER: Duration = Duration::from_millis(1500);
-/// How long the publisher may take with a change.
-const CHANGE: Duration = Duration::from_secs(15);
-/// How long a change may take from the publisher to this node.
-const ARRIVAL: Duration = Duration::from_secs(10);
 /// Largest transaction in the log's form, with room for the message around it.
 pub(crate) const LARGEST_WORD: usize = 1 << 20;
 
@@ -63,76 +59,14 @@ impl Cluster {
 }
 
 /// Name in the log and address of the node that takes changes: the one that
-/// leads, or the one that may.
+/// leads, or the only one that may.
 pub(crate) fn leader(facts: &Facts) -> Option<(u64, String)> {
     let leads = |node: &&replication::NodeMember| Some(node.node) == facts.leader;
     let members = &facts.members;
-    let leader = members
-        .iter()
-        .find(leads)
-        .or_else(|| members.iter().find(|member| member.voter))?;
+    let mut voters = members.iter().filter(|member| member.voter);
+    let only = voters.next().filter(|_| voters.next().is_none());
+    let leader = members.iter().find(leads).or(only)?;
     Some((leader.node, leader.address.clone()))
-}
-
-/// Has the publisher carry a transaction out, and waits until it has arrived
-/// here, so that reads of this node see it.
-pub(crate) async fn forward(
-    engine: &Engine,
-    cluster: &Cluster,
-    transaction: &Transaction,
-) -> Result<Outcome, Error> {
-    let facts = engine.node().facts();
-    let Some((node, address)) = leader(&facts) else {
-        return Err(Error::Unavailable(
-            "nothing can be changed here yet: this node has not heard from its publisher since it \
-             joined the cluster"
-                .into(),
-        ));
-    };
-    let name = name_of(engine, number(node));
-    let mut client = NeighbourClient::new(cluster.peers.channel(node, &address))
-        .max_encoding_message_size(LARGEST_MESSAGE);
-    let request = rpc::ProposeRequest {
-        transaction: transaction.encode_to_vec(),
-    };
-    let reply = match tokio::time::timeout(CHANGE, client.propose(request)).await {
-        Ok(Ok(reply)) => reply.into_inner(),
-        Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Unknown) => {
-            return Err(Error::Unavailable(format!(
-                "the publisher, {name} ({address}), cannot be reached, and only it takes \
-                 changes. What is stored can be read here meanwhile. Bring {name} or the way to it \
-                 back and try again; \"utils dbreplication runtimestate\" shows whether it answers"
-            )));
-        }
-        Ok(Err(status)) => {
-            return Err(Error::Unavailable(format!(
-                "the publisher, {name}, did not make the change: {}",
-                status.message()
-            )));
-        }
-        Err(_) => {
-            return Err(Error::Unavailable(format!(
-                "the publisher, {name} ({address}), did not answer in {} s. Look whether the \
-                 change was made before you try again",
-                CHANGE.as_secs()
-            )));
-        }
-    };
-    if !reply.rejection.is_empty() {
-        let rejection = serde_json::from_slice(&reply.rejection)
-            .map_err(|error| Error::Unavailable(error.to_string()))?;
-        return Ok(Err(rejection));
-    }
-    let mut revisions = engine.revisions();
-    let arrived = revisions.wait_for(|revision| *revision >= reply.revision);
-    match tokio::time::timeout(ARRIVAL, arrived).await {
-        Ok(_) => Ok(Ok(reply.revision)),
-        Err(_) => Err(Error::Unavailable(format!(
-            "the change was made on the publisher, {name}, and has not arrived on this node \
-             after {} s; \"utils dbreplication runtimestate\" shows how far this node is behind",
-            ARRIVAL.as_secs()
-        ))),
-    }
 }
 
 /// The table of nodes.
@@ -255,7 +189,7 @@ pub(crate) async fn settle_roles(engine: &Engine) {
     if change.operations.is_empty() {
         return;
     }
-    match engine.propose_here(change).await {
+    match engine.commit(change).await {
         Ok(Ok(_)) => tracing::info!("This node is the publisher now."),
         // Somebody changed a row meanwhile; the next look tries again.
         Ok(Err(_)) => {}
@@ -337,6 +271,12 @@ pub(crate) async fn look_around(engine: &Arc<Engine>, cluster: &Cluster) {
         }
     });
     let answers = futures::future::join_all(asked).await;
+    if facts.leader == Some(facts.node) {
+        // What was wrong beside another one that led is wrong no more.
+        let mut neighbours = cluster.neighbours();
+        neighbours.mismatched.clear();
+        neighbours.refused.clear();
+    }
     if facts.leader != Some(facts.node)
         && let Some(theirs) = answers.into_iter().flatten().next()
         && let Some(ours) = digests_at(engine, theirs.applied).await
@@ -362,6 +302,39 @@ pub(crate) async fn digests_at(engine: &Engine, index: u64) -> Option<Vec<store:
     (applied == index).then_some(tables)
 }
 
+/// The members that the log should have by the table of nodes, as the node
+/// that leads knows them.
+pub(crate) fn expected(engine: &Engine, cluster: &Cluster, facts: &Facts) -> Expected {
+    let rows = rows(engine);
+    let own = number(facts.node);
+    let mut expected = Expected {
+        // A table without any node is one that is being made.
+        leader_removed: !rows.is_empty()
+            && facts.voting() == Voting::All
+            && !rows.iter().any(|row| row.replica.unsigned_abs() == own),
+        ..Expected::default()
+    };
+    let neighbours = cluster.neighbours();
+    for row in rows {
+        let node = row.replica.unsigned_abs();
+        if node == 0 || node == own {
+            continue;
+        }
+        // A node says itself what it is called in the log. Until it has, it
+        // stays what it was; a new one is not known yet.
+        let told = neighbours.name(node, facts.epoch);
+        let mut members = facts.members.iter().map(|member| member.node);
+        let known = members.find(|name| number(*name) == node);
+        if let Some(name) = told.or(known) {
+            expected.others.insert(name, address_of(&row.address));
+            if told.is_some() && neighbours.answers(node, cluster.now()) {
+                expected.answering.insert(name);
+            }
+        }
+    }
+    expected
+}
+
 /// Makes the log's members those of the table of nodes. Does nothing on a
 /// node that does not lead.
 pub(crate) async fn settle_members(engine: &Engine) {
@@ -372,22 +345,8 @@ pub(crate) async fn settle_members(engine: &Engine) {
     if facts.leader != Some(facts.node) {
         return;
     }
-    let mut learners = BTreeMap::new();
-    for row in rows(engine) {
-        let node = row.replica.unsigned_abs();
-        if node == 0 || node == number(facts.node) {
-            continue;
-        }
-        // A node says itself what it is called in the log. Until it has, it
-        // stays what it was; a new one is not known yet.
-        let told = cluster.neighbours().name(node, facts.epoch);
-        let mut members = facts.members.iter().map(|member| member.node);
-        let known = members.find(|name| number(*name) == node);
-        if let Some(name) = told.or(known) {
-            learners.insert(name, address_of(&row.address));
-        }
-    }
-    if let Err(error) = engine.node().set_learners(&learners).await {
+    let expected = expected(engine, cluster, &facts);
+    if let Err(error) = engine.node().settle_members(&expected).await {
         tracing::warn!(%error, "The members of the cluster could not be changed; tried again soon.");
     }
 }
@@ -429,6 +388,10 @@ impl Door {
             .0
             .upgrade()
             .ok_or_else(|| Status::unavailable("the database stops"))?;
+        if engine.ends() {
+            // What it says of itself may not hold when it is back.
+            return Err(Status::unavailable("the database starts again"));
+        }
         let facts = engine.node().facts();
         // A node that knows of nobody yet is asked by those who know of it.
         let blank = facts.members.is_empty() && !engine.node().replica().is_complete();
@@ -452,7 +415,17 @@ impl Neighbour for Door {
         let (engine, _) = self.enter(&request)?;
         let transaction = Transaction::decode(request.get_ref().transaction.as_slice())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let outcome = engine.propose_here(transaction).await?;
+        let outcome = engine
+            .commit(transaction)
+            .await
+            .map_err(|error| match error {
+                // Whoever asked may look for the one that leads now: nothing was changed.
+                CommitError::Elsewhere(_) => Status::failed_precondition(error.to_string()),
+                CommitError::NoMajority | CommitError::Unconfirmed => {
+                    Status::deadline_exceeded(error.to_string())
+                }
+                error => Error::from(error).into(),
+            })?;
         Ok(Response::new(match outcome {
             Ok(revision) => rpc::ProposeReply {
                 revision,
@@ -492,6 +465,15 @@ impl Neighbour for Door {
     ) -> Result<Response<rpc::MendReply>, Status> {
         let (engine, _) = self.enter(&request)?;
         let done = mend::mend(&engine, &request.into_inner()).await?;
+        Ok(Response::new(done))
+    }
+
+    async fn voters(
+        &self,
+        request: Request<rpc::VotersRequest>,
+    ) -> Result<Response<rpc::VotersReply>, Status> {
+        let (engine, _) = self.enter(&request)?;
+        let done = voters::set_here(&engine, &request.into_inner()).await?;
         Ok(Response::new(done))
     }
 

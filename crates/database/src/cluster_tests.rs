@@ -15,13 +15,13 @@ use crate::engine::Engine;
 use crate::rpc::mend_request::Kind;
 use crate::{Error, cluster, mend, promotion, rpc};
 
-struct Running {
-    engine: Arc<Engine>,
+pub(crate) struct Running {
+    pub(crate) engine: Arc<Engine>,
     serving: JoinHandle<()>,
     folder: TempDir,
 }
 
-async fn start(wire: &Wire, number: u64, folder: TempDir) -> Running {
+pub(crate) async fn start(wire: &Wire, number: u64, folder: TempDir) -> Running {
     let mut options = Options::new(number, folder.path().into());
     options.found = number == 1;
     options.address = cluster::address_of(&format!("192.0.2.{number}"));
@@ -38,7 +38,7 @@ async fn start(wire: &Wire, number: u64, folder: TempDir) -> Running {
 }
 
 impl Running {
-    async fn stop(self, wire: &Wire, number: u64) -> TempDir {
+    pub(crate) async fn stop(self, wire: &Wire, number: u64) -> TempDir {
         wire.cut(number);
         self.serving.abort();
         let _ = self.serving.await;
@@ -46,24 +46,24 @@ impl Running {
         self.folder
     }
 
-    async fn look(&self) {
+    pub(crate) async fn look(&self) {
         cluster::look_around(&self.engine, self.engine.cluster().unwrap()).await;
     }
 
     /// Asks the others how they are, and takes those in that belong to it.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         self.look().await;
         cluster::settle_members(&self.engine).await;
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         let key = key::encode(&[Part::Text(name.into())]);
         let row = self.engine.store().get("process_node", &key).unwrap();
         row.is_some()
     }
 }
 
-fn write(action: Action, number: u64) -> Transaction {
+pub(crate) fn write(action: Action, number: u64) -> Transaction {
     let name = format!("node{number}");
     let role = if number == 1 {
         "publisher"
@@ -87,12 +87,12 @@ fn write(action: Action, number: u64) -> Transaction {
     }
 }
 
-fn put(number: u64) -> Transaction {
+pub(crate) fn put(number: u64) -> Transaction {
     write(Action::Put, number)
 }
 
 /// A publisher and a subscriber that has caught up.
-async fn pair(wire: &Wire) -> (Running, Running) {
+pub(crate) async fn pair(wire: &Wire) -> (Running, Running) {
     let publisher = start(wire, 1, TempDir::new().unwrap()).await;
     for number in [1, 2] {
         publisher
@@ -108,7 +108,7 @@ async fn pair(wire: &Wire) -> (Running, Running) {
     (publisher, subscriber)
 }
 
-async fn follow(subscriber: &Running, publisher: &Running) {
+pub(crate) async fn follow(subscriber: &Running, publisher: &Running) {
     let index = publisher.engine.node().facts().applied;
     let wait = subscriber
         .engine
@@ -300,7 +300,7 @@ fn different(compared: &rpc::Comparison) -> Vec<(&str, [u64; 3])> {
         .collect()
 }
 
-fn expect_equal(subscriber: &Running, publisher: &Running) {
+pub(crate) fn expect_equal(subscriber: &Running, publisher: &Running) {
     let (ours, theirs) = (subscriber.engine.store(), publisher.engine.store());
     assert_eq!(ours.digests(), theirs.digests());
     assert_eq!(ours.check().unwrap().problems, [""; 0]);
@@ -449,13 +449,13 @@ async fn a_node_that_is_reset_has_another_name_in_the_log_and_everything_again()
 }
 
 /// Starts a node again whose database must start again.
-async fn again(wire: &Wire, number: u64, running: Running) -> Running {
+pub(crate) async fn again(wire: &Wire, number: u64, running: Running) -> Running {
     running.engine.failed().await;
     let folder = running.stop(wire, number).await;
     start(wire, number, folder).await
 }
 
-fn role(running: &Running, name: &str) -> String {
+pub(crate) fn role(running: &Running, name: &str) -> String {
     let rows = cluster::rows(&running.engine);
     let mut rows = rows.into_iter().filter(|row| row.name == name);
     rows.next().unwrap().role

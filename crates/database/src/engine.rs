@@ -12,8 +12,8 @@ use serde_json::Value;
 use store::{Action, Operation, Outcome, Store, Transaction, key};
 use tokio::sync::watch;
 
-use crate::cluster::{self, Cluster};
-use crate::{Error, rpc, transfer};
+use crate::cluster::Cluster;
+use crate::{Error, forward, rpc, transfer};
 
 /// A judgement of the replicator that is older than this is no longer one.
 const STALE: Duration = Duration::from_secs(20);
@@ -125,33 +125,18 @@ impl Engine {
     /// Carries a transaction out, here or on the publisher; answers when it is
     /// durable and reads of this node see it.
     pub(crate) async fn propose(&self, transaction: Transaction) -> Result<Outcome, Error> {
-        let facts = self.node.facts();
-        match &self.cluster {
-            Some(cluster) if facts.leader != Some(facts.node) && !facts.forgot => {
-                cluster::forward(self, cluster, &transaction).await
-            }
-            _ => self.propose_here(transaction).await,
-        }
+        forward::propose(self, transaction).await
     }
 
     /// Carries a transaction out on this node, which must lead.
-    pub(crate) async fn propose_here(&self, transaction: Transaction) -> Result<Outcome, Error> {
+    pub(crate) async fn commit(&self, transaction: Transaction) -> Result<Outcome, CommitError> {
         let mut tables: BTreeMap<String, u64> = BTreeMap::new();
         for step in &transaction.operations {
             if !matches!(step.action(), Action::Require | Action::RequireRow) {
                 *tables.entry(step.table.clone()).or_default() += 1;
             }
         }
-        let outcome = self
-            .node
-            .commit(transaction)
-            .await
-            .map_err(|error| match error {
-                CommitError::Elsewhere(_)
-                | CommitError::Stopped(_)
-                | CommitError::Superseded(_)
-                | CommitError::Forgot => Error::Unavailable(error.to_string()),
-            })?;
+        let outcome = self.node.commit(transaction).await?;
         if outcome.is_ok() {
             for (table, changes) in tables {
                 self.counts(&table)
@@ -178,6 +163,11 @@ impl Engine {
             }
             first
         });
+    }
+
+    /// Whether the service is to start again.
+    pub(crate) fn ends(&self) -> bool {
+        !self.restart.borrow().is_empty()
     }
 
     /// Completes when the service must end, with the reason.

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use replication::CommitError;
 use tonic::Code;
 
 use crate::Invalid;
@@ -35,6 +36,21 @@ pub enum Error {
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid.0)
+    }
+}
+
+impl From<CommitError> for Error {
+    fn from(error: CommitError) -> Self {
+        let text = error.to_string();
+        match error {
+            CommitError::TooFew(_) => Self::Invalid(text),
+            CommitError::Elsewhere(_)
+            | CommitError::Stopped(_)
+            | CommitError::Superseded(_)
+            | CommitError::NoMajority
+            | CommitError::Unconfirmed
+            | CommitError::Forgot => Self::Unavailable(text),
+        }
     }
 }
 

@@ -114,10 +114,17 @@ impl Judge {
         }
         let silence = Duration::from_secs(seen.silent_seconds);
         if !seen.heard || silence > LAG {
-            let text = if seen.heard {
-                format!("no word from the publisher for {} s", seen.silent_seconds)
+            let since = if seen.heard {
+                format!("for {} s", seen.silent_seconds)
             } else {
-                "no word from the publisher since the database started".into()
+                "since the database started".into()
+            };
+            let text = if !seen.elects() {
+                format!("no word from the publisher {since}")
+            } else if seen.role == "leader" {
+                format!("no majority of the voters answers {since}: nothing can be changed")
+            } else {
+                format!("no word from a node that leads {since}")
             };
             let state = match silence {
                 silence if silence > patience => state::FAILED,
@@ -290,6 +297,41 @@ mod tests {
         assert_eq!(state(61, true), 3);
         assert_eq!(state(61, false), 3);
         assert_eq!(state(301, true), 4);
+    }
+
+    #[test]
+    fn where_nodes_elect_a_leader_one_without_a_majority_says_so() {
+        let mut judge = Judge::default();
+        let voter = |node| Member {
+            node,
+            voter: true,
+            ..Member::default()
+        };
+        let elected = Status {
+            members: vec![voter(1), voter(2), voter(3)],
+            ..seen(7, 7)
+        };
+        let all = nodes(&[1, 2, 3]);
+        assert_eq!(judge.judge(&elected, &all, PATIENCE, at(0)).state, 2);
+        let alone = Status {
+            silent_seconds: 20,
+            ..elected
+        };
+        let report = judge.judge(&alone, &all, PATIENCE, at(20));
+        assert!(
+            report.state == 1 && report.reason.contains("no majority of the voters"),
+            "{report:?}"
+        );
+        let follower = Status {
+            role: "follower".into(),
+            silent_seconds: 61,
+            ..alone
+        };
+        let report = judge.judge(&follower, &all, PATIENCE, at(61));
+        assert!(
+            report.state == 3 && report.reason.contains("a node that leads for 61 s"),
+            "{report:?}"
+        );
     }
 
     #[test]

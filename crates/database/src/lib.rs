@@ -14,6 +14,7 @@ mod cluster_tests;
 mod engine;
 mod error;
 mod feed;
+mod forward;
 mod judge;
 pub mod layer_monitor;
 mod mend;
@@ -33,17 +34,23 @@ pub mod tables;
 pub mod testing;
 mod transaction;
 mod transfer;
+mod voters;
+#[cfg(test)]
+mod voters_tests;
 mod watch;
 
 pub use access::Access;
 pub use client::{Database, Versioned};
 pub use error::Error;
 pub use parameters::{PARAMETERS, Parameter, Parameters, REPLICATION_TIMEOUT};
+/// Fewer nodes elect nobody.
+pub use replication::LEAST_VOTERS;
 pub use schema::{Column, Encoded, Invalid, Kind, Migration, Schema};
 pub use serve::serve;
 pub use status::{
     CheckReport, Comparison, Digests, Imported, Member, Mended, Mending, Order, OtherNode,
     Promotion, Report, RowCounts, Statistics, Status, TableComparison, TableStatistics,
+    VotersChange,
 };
 pub use table::{Key, Revision, Table};
 pub use transaction::Transaction;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use replication::{Facts, Hold, LARGEST_MESSAGE, number};
+use replication::{Facts, Hold, LARGEST_MESSAGE, Voting, number};
 use store::{Contents, Digest, Entry, Store, TableContents, difference};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +17,7 @@ use crate::neighbours::differing;
 use crate::rpc::mend_request::Kind;
 use crate::rpc::neighbour_client::NeighbourClient;
 use crate::server::CHUNK;
-use crate::{Error, rpc, transfer};
+use crate::{Error, rpc, transfer, voters};
 
 /// How long this node may take to come to the publisher's place before it is
 /// compared where it is.
@@ -377,12 +377,23 @@ pub(crate) async fn mend(
     let own = cluster::name_of(engine, number(facts.node));
     let node = engine.node();
     let io = |error: std::io::Error| Error::Unavailable(error.to_string());
+    let votes = facts.voting() == Voting::All
+        && facts
+            .members
+            .iter()
+            .any(|member| member.voter && member.node == facts.node);
     tracing::warn!(
         order = request.kind().as_str_name(),
         reason = request.reason,
         "An order about this node's replica came."
     );
     let reply = match request.kind() {
+        Kind::Stop if votes => {
+            return Err(Error::Invalid(format!(
+                "every node of this cluster votes, and {own} would be missing at elections and \
+                 changes. \"utils dbreplication voters disable\" first, or shut the node down"
+            )));
+        }
         Kind::Stop => {
             node.stop_following(&request.reason).map_err(io)?;
             rpc::MendReply {
@@ -394,6 +405,7 @@ pub(crate) async fn mend(
             }
         }
         Kind::Reset => {
+            voters::spare(engine).await?;
             node.order_reset(&request.reason).map_err(io)?;
             engine.restart(&format!("a reset was ordered: {}", request.reason));
             rpc::MendReply {

@@ -94,6 +94,13 @@ impl Neighbours {
         Some((word.last_log, now.saturating_sub(seen.at)))
     }
 
+    /// Whether a node answers.
+    pub(crate) fn answers(&self, node: u64, now: Duration) -> bool {
+        self.seen.get(&node).is_some_and(|seen| {
+            seen.word.is_some() && seen.error.is_empty() && now.saturating_sub(seen.at) <= SILENCE
+        })
+    }
+
     /// A node as it is known: of its log the last entry, and how long ago it
     /// said so. `started` is how long the database runs.
     pub(crate) fn other(&self, node: u64, name: String, now: Duration) -> rpc::OtherNode {
@@ -103,10 +110,9 @@ impl Neighbours {
             .filter(|_| word.is_some())
             .map_or(Duration::ZERO, |seen| seen.at);
         let ago = now.saturating_sub(at);
-        let silent = seen.is_none_or(|seen| !seen.error.is_empty());
         rpc::OtherNode {
             name,
-            answers: word.is_some() && !silent && ago <= SILENCE,
+            answers: self.answers(node, now),
             heard: word.is_some(),
             last_log: word.map_or(0, |word| word.last_log),
             seconds: ago.as_secs(),

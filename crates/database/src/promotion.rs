@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use replication::number;
+use replication::{Facts, Voting, number};
 
+use crate::cluster::Cluster;
 use crate::engine::Engine;
-use crate::{Error, cluster, rpc};
+use crate::{Error, cluster, rpc, voters};
 
 /// Says what the promotion of this node means; where `carry_out` and nothing
 /// speaks against it, the database starts again and begins a new log with what
@@ -39,7 +40,7 @@ pub(crate) async fn promote(
         publisher,
         ..rpc::PromoteReply::default()
     };
-    reply.refusal = refusal(engine, &reply);
+    reply.refusal = refusal(engine, cluster, &facts, &reply);
     if carry_out && reply.refusal.is_empty() {
         let failed = |error: std::io::Error| Error::Unavailable(error.to_string());
         let epoch = engine.node().order_promotion(reason).map_err(failed)?;
@@ -53,14 +54,29 @@ pub(crate) async fn promote(
     Ok(reply)
 }
 
-fn refusal(engine: &Engine, found: &rpc::PromoteReply) -> String {
-    if engine.leads() {
+fn refusal(engine: &Engine, cluster: &Cluster, facts: &Facts, found: &rpc::PromoteReply) -> String {
+    let elects = facts.voting() == Voting::All;
+    let voters = voters::answering(cluster, facts, false);
+    if elects && voters.is_majority() {
+        return format!(
+            "every node of this cluster votes, and {} of {} voters answer: that is a majority, which \
+             elects the publisher by itself within seconds. A promotion is for a majority that is lost \
+             for good",
+            voters.answer, voters.voters
+        );
+    }
+    // Where a majority is lost, the one that leads can take no changes either.
+    if engine.leads() && !elects {
         return "this node is the publisher already".into();
     }
     if !engine.node().replica().is_complete() {
         return "this node has no data: it begins anew itself. Promote another one".into();
     }
     match &found.publisher {
+        Some(publisher) if publisher.answers && elects => format!(
+            "node {0} leads and answers, though too few voters do: promote {0}, which has all of the log",
+            publisher.name
+        ),
         Some(publisher) if publisher.answers => format!(
             "the publisher, {}, answers. A promotion is for a publisher that is lost for good: \
              changes that only it has are void then. Shut it down first if that is meant",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use replication::{CommitError, Facts, NodeMember, number};
+use replication::{CommitError, Facts, NodeMember, Voting, number};
 use store::key::Part;
 use store::{Action, Rejection, Store, key};
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::Engine;
 use crate::feed::Feed;
-use crate::{Access, Error, Kind, Schema, cluster, mend, promotion, rpc, transfer};
+use crate::{Access, Error, Kind, Schema, cluster, mend, promotion, rpc, transfer, voters};
 
 /// Rows or changes of about this many bytes go into one message.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -46,6 +46,7 @@ impl Server {
         for member in &facts.members {
             members.insert(number(member.node), member);
         }
+        let leader = cluster::leader(facts).map(|(name, _)| number(name));
         let members = members.into_iter().map(|(node, member)| {
             let row = rows.iter().find(|row| row.replica.unsigned_abs() == node);
             let known = rpc::Member {
@@ -53,6 +54,7 @@ impl Server {
                 name: row.map_or_else(String::new, |row| row.name.clone()),
                 address: row.map_or_else(|| member.address.clone(), |row| row.address.clone()),
                 voter: member.voter,
+                leads: Some(node) == leader,
                 ..rpc::Member::default()
             };
             match self.engine.cluster() {
@@ -200,15 +202,20 @@ impl rpc::database_server::Database for Server {
         if let Some(cluster) = self.engine.cluster().filter(|_| !leads) {
             let neighbours = cluster.neighbours();
             let now = cluster.now();
-            let voter = facts.members.iter().find(|member| member.voter);
-            let leader = facts.leader.or(voter.map(|member| member.node));
-            let leader = leader.map(number);
+            let leader = cluster::leader(&facts).map(|(name, _)| number(name));
             let last = leader.and_then(|leader| neighbours.last_log(leader, now));
             reply.heard = last.is_some();
             reply.leader_last = last.map_or(0, |(index, _)| index);
             reply.silent_seconds = last.map_or(now, |(_, ago)| ago).as_secs();
             reply.mismatched.clone_from(&neighbours.mismatched);
             reply.refused.clone_from(&neighbours.refused);
+        }
+        if let Some(cluster) = self.engine.cluster()
+            && facts.voting() == Voting::All
+        {
+            // Nobody may lead: what counts is when one was heard that did.
+            reply.heard = facts.contact.is_some();
+            reply.silent_seconds = facts.contact.unwrap_or(cluster.now()).as_secs();
         }
         let cluster = self.engine.cluster();
         let elsewhere = cluster.map(|cluster| cluster::elsewhere(&self.engine, cluster, &facts));
@@ -381,6 +388,12 @@ impl rpc::database_server::Database for Server {
         let request = request.into_inner();
         let reply = promotion::promote(&self.engine, request.carry_out, &request.reason).await?;
         Ok(Response::new(reply))
+    }
+
+    async fn voters(&self, request: Request<rpc::VotersRequest>) -> Reply<rpc::VotersReply> {
+        self.access.may_maintain()?;
+        let request = request.into_inner();
+        Ok(Response::new(voters::set(&self.engine, request).await?))
     }
 
     async fn statistics(&self, _: Request<rpc::StatisticsRequest>) -> Reply<rpc::StatisticsReply> {

@@ -44,8 +44,9 @@ pub struct Status {
     pub fault: String,
     /// The last entry of the log on the node that leads, as it told last.
     pub leader_last: u64,
-    /// Seconds since that node was heard, or since the service started; 0 on
-    /// the node that leads.
+    /// Seconds since that node was heard, or since the service started; on the
+    /// node that leads since a majority of several voters confirmed that, and 0
+    /// where it votes alone.
     pub silent_seconds: u64,
     /// Whether that node was heard since the service started, or is this one.
     pub heard: bool,
@@ -77,6 +78,8 @@ pub struct Member {
     pub address: String,
     /// Whether it votes; otherwise it is a learner.
     pub voter: bool,
+    /// Whether it leads, or is the only one that may.
+    pub leads: bool,
     /// Its state, as in [`Status::state`].
     pub state: u8,
     /// Entries that it lacks.
@@ -191,6 +194,15 @@ pub struct OtherNode {
     pub seconds: u64,
 }
 
+/// What became of having one node vote, or all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VotersChange {
+    /// Why it is refused; empty when it is not.
+    pub refusal: String,
+    /// What was done, as a sentence; empty when nothing was.
+    pub text: String,
+}
+
 /// How a replica is brought in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mending {
@@ -289,6 +301,14 @@ pub enum Order {
     Compact,
 }
 
+impl Status {
+    /// Whether several nodes vote, so that another is elected when the one that
+    /// leads is lost.
+    pub fn elects(&self) -> bool {
+        self.members.iter().filter(|member| member.voter).count() > 1
+    }
+}
+
 impl From<Order> for rpc::order_request::Kind {
     fn from(order: Order) -> Self {
         match order {
@@ -357,6 +377,15 @@ impl From<rpc::PromoteReply> for Promotion {
     }
 }
 
+impl From<rpc::VotersReply> for VotersChange {
+    fn from(reply: rpc::VotersReply) -> Self {
+        Self {
+            refusal: reply.refusal,
+            text: reply.text,
+        }
+    }
+}
+
 fn state(state: u32) -> u8 {
     // States end at 4, the worst.
     u8::try_from(state).unwrap_or(4)
@@ -402,6 +431,7 @@ impl From<rpc::Member> for Member {
             name: member.name,
             address: member.address,
             voter: member.voter,
+            leads: member.leads,
             state: state(member.state),
             lag_entries: member.lag_entries,
             reason: member.reason,

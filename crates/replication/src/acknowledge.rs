@@ -1,8 +1,9 @@
-//! When a write counts as acknowledged: what the learners hold and the time go
+//! When a write counts as acknowledged: what the others hold and the time go
 //! in, up to where writes may be answered comes out.
 //!
-//! A write on the publisher is on its disk before it comes here. It is
-//! answered when one learner has it too, so that the loss of the publisher's
+//! Where several nodes vote, a write comes here when a majority has it, and is
+//! answered at once. Where one does, the publisher, it is on its disk, and is
+//! answered when one learner has it, too, so that the loss of the publisher's
 //! disk loses nothing that was acknowledged. Learners that are away or hang
 //! hold nobody up: one that keeps a write waiting for longer than the grace is
 //! not waited for again until it has caught up.
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// A learner is waited for while it lacks at most so many entries.
-const LAG: u64 = 100;
+pub(crate) const LAG: u64 = 100;
 
 /// How writes are acknowledged now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Acknowledgement {
     Alone,
     /// At least one learner has a write before it is answered.
     Replicated,
+    /// A majority of several voters has a write before it is answered.
+    Majority,
     /// There are learners, and none keeps up: writes are answered when they
     /// are on this node's disk.
     Degraded,
@@ -41,6 +44,8 @@ pub(crate) struct Waits {
     /// Index and time of writes that are not answered.
     pending: VecDeque<(u64, Duration)>,
     last: u64,
+    /// Behind this entry a majority has everything; none where one node votes.
+    majority: Option<u64>,
 }
 
 impl Waits {
@@ -50,10 +55,16 @@ impl Waits {
             learners: BTreeMap::new(),
             pending: VecDeque::new(),
             last: 0,
+            majority: None,
         }
     }
 
-    /// The learners there are, and up to where each has the log.
+    /// Behind which entry a majority has all that is written.
+    pub(crate) fn majority(&mut self, from: Option<u64>) {
+        self.majority = from;
+    }
+
+    /// The other nodes there are, and up to where each has the log.
     pub(crate) fn seen(&mut self, learners: impl Iterator<Item = (u64, u64)>) {
         let (last, mut known) = (self.last, BTreeMap::new());
         for (node, matched) in learners {
@@ -78,7 +89,8 @@ impl Waits {
     /// Answers up to where writes are acknowledged at `now`.
     pub(crate) fn acknowledged(&mut self, now: Duration) -> u64 {
         while let Some((index, since)) = self.pending.front().copied() {
-            let held = self.learners.values().any(|one| one.matched >= index);
+            let held = self.majority.is_some_and(|from| index > from)
+                || self.learners.values().any(|one| one.matched >= index);
             let waited_for = self.learners.values().any(|one| one.resume.is_none());
             if waited_for && !held {
                 if now.saturating_sub(since) < self.grace {
@@ -101,7 +113,9 @@ impl Waits {
     }
 
     pub(crate) fn state(&self) -> Acknowledgement {
-        if self.learners.is_empty() {
+        if self.majority.is_some() {
+            Acknowledgement::Majority
+        } else if self.learners.is_empty() {
             Acknowledgement::Alone
         } else if self.learners.values().any(|one| one.resume.is_none()) {
             Acknowledgement::Replicated
@@ -184,6 +198,24 @@ mod tests {
         assert_eq!(waits.acknowledged(at(1499)), 499);
         assert_eq!(waits.acknowledged(at(1500)), 500);
         assert_eq!(waits.state(), Acknowledgement::Degraded);
+    }
+
+    #[test]
+    fn what_a_majority_has_is_answered_and_what_came_before_waits_for_a_learner() {
+        let mut waits = waits();
+        waits.seen([(2, 0), (3, 0)].into_iter());
+        waits.written(7, at(0));
+        // Entry 8 gave the others a vote.
+        waits.majority(Some(8));
+        waits.written(9, at(1));
+        assert_eq!(waits.acknowledged(at(2)), 6);
+        assert_eq!(waits.state(), Acknowledgement::Majority);
+        waits.seen([(2, 7), (3, 0)].into_iter());
+        assert_eq!(waits.acknowledged(at(3)), 9);
+        waits.majority(None);
+        waits.written(10, at(4));
+        assert_eq!(waits.acknowledged(at(5)), 9);
+        assert_eq!(waits.state(), Acknowledgement::Replicated);
     }
 
     #[test]

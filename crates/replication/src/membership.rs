@@ -8,8 +8,9 @@ use openraft::{BasicNode, ChangeMembers};
 use crate::node::NodeMember;
 
 /// The next change that brings the members nearer to what is wanted: the
-/// learners by name and address, and this node's own address. None when all
-/// is as it should be. Voters are never removed.
+/// others by name and address, and this node's own address. None when all is
+/// as it should be. Who votes is decided elsewhere (`voters`): voters are never
+/// removed here.
 pub(crate) fn next_change(
     members: &[NodeMember],
     own: (u64, &str),

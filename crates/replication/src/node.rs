@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::error::{ClientWriteError, RaftError};
 use openraft::{BasicNode, SnapshotPolicy};
 use prost::Message;
 use store::{Command, HistoryLimits, Outcome, Transaction};
@@ -15,11 +14,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::acknowledge::{Acknowledgement, Waits};
+use crate::contact::Contact;
 use crate::disk::{Disk, Folder};
 use crate::epoch::{Epoch, Epochs, Heard};
+use crate::error::{CommitError, commit_error};
 use crate::log::{Log, LogError};
 use crate::machine::{Machine, Replica};
-use crate::membership::next_change;
 use crate::name::number;
 use crate::network::Network;
 use crate::pause::Pause;
@@ -27,6 +27,7 @@ use crate::recovery::{OpenError, Order, PROMOTE, RESET, Recovery, mark_closed, o
 use crate::responder::Responder;
 use crate::snapshot::Snapshots;
 use crate::types::Raft;
+use crate::voters::{majority_from, sure, timing};
 
 /// Transactions that may wait for the next write.
 const WAITING: usize = 4096;
@@ -81,31 +82,6 @@ impl Options {
     }
 }
 
-/// Why a transaction was not committed, or not known to be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// Another node leads.
-    #[error("node {0} takes changes now, not this one; send them there")]
-    Elsewhere(String),
-    /// The cluster continues with another log, in which this node does not
-    /// lead.
-    #[error(
-        "this node led the cluster's log until another one was begun ({0}) and takes no changes any \
-         more. \"utils dbreplication reset\" has it begin anew as a subscriber"
-    )]
-    Superseded(Epoch),
-    /// The node led, and lost the end of its log.
-    #[error(
-        "the publisher lost the end of its log and leads no more; another node may have it. \"utils \
-         dbreplication promote\", on the node that has the most of the log, makes that one the \
-         publisher"
-    )]
-    Forgot,
-    /// The node stops, or stopped because its disk failed.
-    #[error("this node takes no changes: {0}")]
-    Stopped(String),
-}
-
 /// Where a node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -129,6 +105,9 @@ pub struct Facts {
     pub leader: Option<u64>,
     /// The members of the cluster.
     pub members: Vec<NodeMember>,
+    /// How long ago this node heard the one that leads; where it leads itself,
+    /// how long ago a majority of the voters confirmed that. None: not yet.
+    pub contact: Option<Duration>,
     /// Why replication of this node is stopped; none while it is not.
     pub stopped: Option<String>,
     /// Which log it has.
@@ -186,6 +165,7 @@ pub struct Node {
     log: Log,
     pause: Pause,
     epochs: Epochs,
+    contact: Contact,
     replica: Arc<Replica>,
     snapshots: Snapshots,
     recovery: Recovery,
@@ -213,14 +193,11 @@ impl Node {
             .map_err(|error| OpenError::Raft(error.to_string()))??;
         let config = openraft::Config {
             cluster_name: "signalbox".into(),
-            heartbeat_interval: 500,
-            election_timeout_min: 2000,
-            election_timeout_max: 4000,
             // Snapshots are triggered below, by bytes as well as by entries,
             // and the log is dropped up to the older of two snapshots.
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
-            ..openraft::Config::default()
+            ..timing()
         };
         let config = config
             .validate()
@@ -271,6 +248,7 @@ impl Node {
             name,
             pause: Pause::load(&options.folder),
             epochs,
+            contact: Contact::default(),
             raft,
             log,
             replica,
@@ -348,6 +326,11 @@ impl Node {
         &self.replica
     }
 
+    /// Where others reach this node.
+    pub(crate) fn address(&self) -> &str {
+        &self.options.address
+    }
+
     /// The consensus engine.
     pub fn raft(&self) -> &Raft {
         &self.raft
@@ -360,6 +343,7 @@ impl Node {
             self.replica.clone(),
             self.pause.clone(),
             self.epochs.clone(),
+            self.contact.clone(),
         )
     }
 
@@ -422,9 +406,9 @@ impl Node {
             self.epochs.adopt(epoch).map_err(adopted)?;
             return Ok(Heard::Nothing);
         }
-        let voters = facts.members.iter().filter(|member| member.voter);
-        let alone = voters.map(|member| member.node).eq([self.name]);
-        if alone || facts.leader == Some(self.name) {
+        let mut voters = facts.members.iter().filter(|member| member.voter);
+        // Only who votes can have what nobody else has.
+        if voters.any(|member| member.node == self.name) {
             self.epochs.supersede(epoch).map_err(adopted)?;
             return Ok(Heard::Superseded);
         }
@@ -454,37 +438,14 @@ impl Node {
         *self.acknowledgement.borrow()
     }
 
-    /// Makes the members of the cluster what they should be: this node, and
-    /// the learners by name in the log and address. Answers how many changes that took;
-    /// a node that does not lead changes nothing.
-    pub async fn set_learners(&self, learners: &BTreeMap<u64, String>) -> Result<u32, CommitError> {
-        let mut changes = 0;
-        if self.epochs.superseded().is_some() {
-            return Ok(changes);
-        }
-        let own = (self.name, self.options.address.as_str());
-        loop {
-            let facts = self.facts();
-            if facts.leader != Some(self.name) {
-                return Ok(changes);
-            }
-            let Some(change) = next_change(&facts.members, own, learners) else {
-                return Ok(changes);
-            };
-            tracing::info!(?change, "The members of the cluster change.");
-            let changed = self.raft.change_membership(change, true).await;
-            changed.map_err(|error| commit_error(&error))?;
-            changes += 1;
-        }
-    }
-
-    /// Commits a transaction: answered when it is on disk and applied here,
-    /// and a learner that keeps up has it, too. What waits together is written
-    /// together.
+    /// Commits a transaction: answered when it is on disk and applied here, and
+    /// a learner that keeps up has it, too, or a majority of the voters. What
+    /// waits together is written together.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, CommitError> {
         if let Some(by) = self.epochs.superseded() {
             return Err(CommitError::Superseded(by));
         }
+        self.await_majority().await?;
         let (answer, answered) = oneshot::channel();
         let stopped = || CommitError::Stopped(self.facts().fault);
         self.queue
@@ -494,7 +455,7 @@ impl Node {
             })
             .await
             .map_err(|_| stopped())?;
-        match answered.await.map_err(|_| stopped())? {
+        match self.confirmed(answered).await?.map_err(|_| stopped())? {
             Err(CommitError::Elsewhere(_)) if self.facts().forgot => Err(CommitError::Forgot),
             answer => answer,
         }
@@ -517,7 +478,13 @@ impl Node {
         });
         let forgot = |name: &u64| *name != self.name && number(*name) == number(self.name);
         let index = |id: Option<crate::LogId>| id.map_or(0, |id| id.index);
+        let leads = metrics.current_leader == Some(self.name);
         Facts {
+            contact: if leads {
+                sure(&metrics)
+            } else {
+                self.contact.ago()
+            },
             node: metrics.id,
             role: format!("{:?}", metrics.state).to_lowercase(),
             term: metrics.current_term,
@@ -674,6 +641,8 @@ async fn commit_batches(
     let mut waiting = Vec::new();
     let (mut bytes, mut entries) = (0, 0);
     while queue.recv_many(&mut waiting, LARGEST_BATCH).await > 0 {
+        // Whoever gave up was told nothing, or that it may not be made.
+        waiting.retain(|one: &Waiting| !one.answer.is_closed());
         while !waiting.is_empty() {
             let (command, answers) = take_batch(&mut waiting);
             bytes += command.encoded_len() as u64;
@@ -719,10 +688,10 @@ async fn answer(
     while more || !held.is_empty() {
         {
             let now = metrics.borrow_and_update();
-            let voters: Vec<u64> = now.membership_config.membership().voter_ids().collect();
-            let all = now.replication.iter().flatten();
-            let learners = all.filter(|(node, _)| !voters.contains(node));
-            waits.seen(learners.map(|(node, matched)| (*node, matched.map_or(0, |id| id.index))));
+            waits.majority(majority_from(&now));
+            let others = now.replication.iter().flatten();
+            let others = others.filter(|(node, _)| **node != now.id);
+            waits.seen(others.map(|(node, matched)| (*node, matched.map_or(0, |id| id.index))));
         }
         let upto = waits.acknowledged(origin.elapsed());
         while let Some(entry) = held.pop_front_if(|entry: &mut Written| entry.index <= upto) {
@@ -791,18 +760,6 @@ fn take_batch(waiting: &mut Vec<Waiting>) -> (Command, Vec<Answer>) {
         answers.push(answer);
     }
     (command, answers)
-}
-
-fn commit_error(error: &RaftError<u64, ClientWriteError<u64, BasicNode>>) -> CommitError {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-            let leader = forward
-                .leader_id
-                .map_or_else(|| "none yet".into(), |id| id.to_string());
-            CommitError::Elsewhere(leader)
-        }
-        other => CommitError::Stopped(other.to_string()),
-    }
 }
 
 /// Drops the log up to the older of the two snapshots.

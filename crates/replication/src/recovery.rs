@@ -604,8 +604,9 @@ impl Opening {
             Some(store) => position(store)?,
             None => (None, crate::types::StoredMembership::default()),
         };
-        // Others may have the end that is lost here.
+        // Others may have the end that is lost here; where a majority voted, they do.
         let alone = members.membership().nodes().count() <= 1;
+        let loss = self.founder && members.membership().voter_ids().count() <= 1;
         let from = base.map_or(0, |id| id.index + 1);
         let saved = damaged
             .as_ref()
@@ -651,10 +652,10 @@ impl Opening {
         let upto = saved_to.or(base.map(|id| id.index)).unwrap_or_default();
         // What the old log held behind that is not known any more.
         store.begin_epoch(&uuid::Uuid::new_v4().to_string())?;
-        let later = if self.founder && !alone {
+        let later = if loss && !alone {
             "changes after that, if there were any, are on the subscribers alone: promote the node \
              that has the most of the log"
-        } else if self.founder {
+        } else if loss {
             "changes after that, if there were any, are lost"
         } else {
             "what came after that comes from the publisher again"
@@ -664,7 +665,7 @@ impl Opening {
              {upto}; {later}",
             index_text(base)
         );
-        self.recovery.add(LOG, problem, &action, self.founder);
+        self.recovery.add(LOG, problem, &action, loss);
         Ok((log, store))
     }
 

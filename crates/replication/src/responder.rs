@@ -4,19 +4,22 @@ use std::io;
 use std::sync::Arc;
 
 use openraft::Snapshot;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use openraft::error::RaftError;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use peer::Remote;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::contact::Contact;
 use crate::epoch::Epochs;
 use crate::machine::Replica;
 use crate::name::number;
 use crate::pause::Pause;
 use crate::rpc::{self, replication_server::Replication};
 use crate::types::{Damaged, LogId, Raft, SnapshotMeta, Vote, decode_entry, from_json, to_json};
+use crate::voters::leads_surely;
 
 /// Largest message between nodes: a transaction, and some.
 pub const LARGEST_MESSAGE: usize = 64 << 20;
@@ -29,6 +32,7 @@ pub struct Responder {
     replica: Arc<Replica>,
     pause: Pause,
     epochs: Epochs,
+    contact: Contact,
 }
 
 impl std::fmt::Debug for Responder {
@@ -38,12 +42,19 @@ impl std::fmt::Debug for Responder {
 }
 
 impl Responder {
-    pub(crate) fn new(raft: Raft, replica: Arc<Replica>, pause: Pause, epochs: Epochs) -> Self {
+    pub(crate) fn new(
+        raft: Raft,
+        replica: Arc<Replica>,
+        pause: Pause,
+        epochs: Epochs,
+        contact: Contact,
+    ) -> Self {
         Self {
             raft,
             replica,
             pause,
             epochs,
+            contact,
         }
     }
 
@@ -126,6 +137,9 @@ impl Replication for Responder {
         };
         let committed = request.leader_commit.map_or(0, |id| id.index);
         let answered = self.raft.append_entries(request).await;
+        if matches!(&answered, Ok(done) if !matches!(done, AppendEntriesResponse::HigherVote(_))) {
+            self.contact.heard();
+        }
         if matches!(answered, Ok(AppendEntriesResponse::Success)) {
             self.replica.heard_of(committed);
         }
@@ -136,6 +150,10 @@ impl Replication for Responder {
         let asked: VoteRequest<u64> = read(&request.get_ref().request)?;
         speaks_for_itself(&request, |_| asked.vote)?;
         self.goes_on(request.get_ref().epoch)?;
+        if let Some(own) = leads_surely(&self.raft.metrics().borrow()) {
+            let refused = VoteResponse::new(own, None, false);
+            return answer(&Ok::<_, RaftError<u64>>(refused));
+        }
         answer(&self.raft.vote(asked).await)
     }
 

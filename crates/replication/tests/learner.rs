@@ -11,7 +11,7 @@ use openraft::error::{RPCError, RaftError};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::AppendEntriesRequest;
 use replication::{Acknowledgement, CommitError, Node, number};
-use support::cluster::{Cluster, Running, expect_equal, fill, follow, learners, peers, put, serve};
+use support::cluster::{Cluster, Running, expect_equal, expected, fill, follow, peers, put, serve};
 
 async fn wait_for(node: &Node, state: Acknowledgement) {
     let limit = Instant::now() + Duration::from_secs(20);
@@ -35,7 +35,7 @@ async fn a_learner_takes_a_snapshot_over_and_follows() {
     assert_eq!(
         publisher
             .node
-            .set_learners(&learners(&[&learner]))
+            .settle_members(&expected(&[&learner]))
             .await
             .unwrap(),
         1
@@ -43,7 +43,7 @@ async fn a_learner_takes_a_snapshot_over_and_follows() {
     assert_eq!(
         publisher
             .node
-            .set_learners(&learners(&[&learner]))
+            .settle_members(&expected(&[&learner]))
             .await
             .unwrap(),
         0
@@ -185,8 +185,8 @@ async fn a_learner_whose_log_is_lost_comes_back_under_a_new_name() {
         let mut cluster = Cluster::new();
         let publisher = cluster.start(1).await;
         let learner = cluster.start(2).await;
-        let members = learners(&[&learner]);
-        publisher.node.set_learners(&members).await.unwrap();
+        let members = expected(&[&learner]);
+        publisher.node.settle_members(&members).await.unwrap();
         fill(&publisher.node, "some", 30).await;
         follow(&learner.node, &publisher.node).await;
         let name = learner.node.name();
@@ -201,7 +201,7 @@ async fn a_learner_whose_log_is_lost_comes_back_under_a_new_name() {
         assert_ne!(learner.node.name(), name);
         assert_eq!(number(learner.node.name()), 2);
         // Its old name goes, and the new one comes.
-        let changes = publisher.node.set_learners(&learners(&[&learner])).await;
+        let changes = publisher.node.settle_members(&expected(&[&learner])).await;
         assert_eq!(changes.unwrap(), 2);
         put(&publisher.node, "after").await;
         follow(&learner.node, &publisher.node).await;

@@ -1,11 +1,11 @@
-//! A publisher with learners, in one process.
+//! Nodes of a cluster in one process.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use peer::testing::Wire;
-use replication::{LARGEST_MESSAGE, Node, Options, Peers, ReplicationServer, number};
+use replication::{Expected, LARGEST_MESSAGE, Node, Options, Peers, ReplicationServer, number};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -18,8 +18,8 @@ pub struct Running {
 impl Running {
     /// Makes these the learners of the publisher.
     pub async fn teach(&self, nodes: &[&Self]) {
-        let learners = learners(nodes);
-        self.node.set_learners(&learners).await.unwrap();
+        let expected = expected(nodes);
+        self.node.settle_members(&expected).await.unwrap();
     }
 }
 
@@ -87,9 +87,16 @@ pub fn address(number: u64) -> String {
     format!("n{number}")
 }
 
-pub fn learners(nodes: &[&Running]) -> BTreeMap<u64, String> {
+/// The other nodes, all of which answer.
+pub fn expected(nodes: &[&Running]) -> Expected {
     let names = nodes.iter().map(|one| one.node.name());
-    names.map(|name| (name, address(number(name)))).collect()
+    let others = names.map(|name| (name, address(number(name))));
+    let others: BTreeMap<_, _> = others.collect();
+    Expected {
+        answering: others.keys().copied().collect(),
+        others,
+        leader_removed: false,
+    }
 }
 
 pub async fn put(node: &Node, key: &str) -> u64 {
