@@ -6,7 +6,7 @@ use service::{Role, Severity};
 
 /// Waiting for so long is worth an alarm.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A subscriber that was good before waits for its publisher for so long.
+/// A node that was good before waits for its publisher for so long.
 const ALONE_AFTER: Duration = Duration::from_secs(30);
 /// Replication may be other than good for so long once the gate is open:
 /// lag under load is no loss.
@@ -19,8 +19,8 @@ pub struct Settings {
     pub enabled: bool,
     /// After so long the publisher's gate opens all the same.
     pub limit: Duration,
-    /// Whether a subscriber that was good before opens although its publisher
-    /// is away.
+    /// Whether a node that was good before opens although its publisher is
+    /// away.
     pub without_publisher: bool,
 }
 
@@ -47,7 +47,7 @@ pub enum Replication {
         lag_entries: u64,
         /// Why the state is what it is.
         reason: String,
-        /// Whether all that is wrong is that the publisher is away, and this
+        /// Whether all that is wrong is that no publisher is there, and this
         /// node was good before.
         orphaned: bool,
     },
@@ -179,8 +179,8 @@ impl Gate {
         let good = replication.good() && agent.is_none();
         if self.phase == Phase::Waiting {
             let at_limit = self.publisher && now.saturating_sub(self.since) >= settings.limit;
-            let alone = !self.publisher
-                && settings.without_publisher
+            // Who was set up as the publisher may follow another one by now.
+            let alone = settings.without_publisher
                 && replication.orphaned()
                 && now.saturating_sub(self.since) >= ALONE_AFTER;
             if good || !settings.enabled {
@@ -416,9 +416,11 @@ mod tests {
         assert!(step.alarms[0].text.contains("no word from the publisher"));
         let step = before.step(&S, &known(2, 0), COMPLETE, at(1040));
         assert!(step.open && step.alarms.is_empty());
-        // A publisher has nobody to wait for.
-        let mut publisher = gate(Role::Publisher);
-        assert!(!publisher.step(&S, &away(true), COMPLETE, at(1100)).open);
+        // So does the node that was set up as the publisher, where another one leads.
+        let mut first = gate(Role::Publisher);
+        assert!(!first.step(&S, &away(true), COMPLETE, at(1029)).open);
+        let step = first.step(&S, &away(true), COMPLETE, at(1030));
+        assert_eq!((step.open, ids(&step)), (true, vec![ALONE]));
     }
 
     #[test]

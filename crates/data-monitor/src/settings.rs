@@ -29,7 +29,7 @@ pub const PARAMETERS: [Definition; 3] = [
         ALONE,
         "true",
         Values::Flag,
-        "Whether a subscriber that was good before starts while its publisher is away, with an alarm.",
+        "Whether a node that was good before starts while its publisher is away, with an alarm.",
     ),
 ];
 
