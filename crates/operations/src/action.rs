@@ -249,6 +249,8 @@ actions! {
     REPLICATION_MEND = "replication.mend", Administer;
     /// Promote this node when the publisher is lost for good.
     REPLICATION_PROMOTE = "replication.promote", Administer;
+    /// Have every node vote, or the publisher alone.
+    REPLICATION_VOTERS = "replication.voters.set", Administer;
     /// Choose how long replication may be behind before it has failed.
     REPLICATION_TIMEOUT_SET = "replication.timeout.set", Administer;
     /// See the state of the real-time stores.

@@ -63,6 +63,9 @@ pub struct Removal {
     pub high_availability: bool,
     /// Users whose home it is, who lose it.
     pub users: usize,
+    /// Whether every node votes, and too few are left for that: the publisher
+    /// votes alone then.
+    pub voters_end: bool,
 }
 
 impl Operations {
@@ -127,6 +130,8 @@ impl Operations {
                 "{name} is the publisher; a cluster is not without one"
             )));
         }
+        let voters = self.who_votes().await?;
+        voters.may_go(name)?;
         let groups = self.storage().groups().await?;
         let group = groups.of(name).cloned();
         let users = self.at_home(name).await?.len();
@@ -135,6 +140,7 @@ impl Operations {
             high_availability: group.as_ref().is_some_and(|group| group.high_availability),
             group: group.map(|group| group.name),
             users,
+            voters_end: voters.end_without(name),
         })
     }
 

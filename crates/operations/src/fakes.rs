@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use database::{Comparison, Mended, Mending, Promotion, TableComparison};
+use database::{Comparison, Mended, Mending, Promotion, TableComparison, VotersChange};
 use redundancy::{Group, Groups};
 use server_recovery_manager::{Entry, Status, Verb};
 use service::Paths;
@@ -59,6 +59,8 @@ pub struct World {
     /// The tables of nodes beside the publisher's; a node that is not there
     /// does not answer.
     pub comparisons: BTreeMap<String, Comparison>,
+    /// Why the voters are not changed; empty when they are.
+    pub voters_refusal: String,
     /// What a promotion of this node means.
     pub promotion: Promotion,
     /// What every call answers, when it is to fail.
@@ -126,6 +128,7 @@ pub fn replication_node(name: &str, state: u8) -> ReplicationNode {
         name: name.into(),
         address: String::new(),
         role: "subscriber".into(),
+        votes: false,
         state,
         reason: String::new(),
         lag_entries: 0,
@@ -463,6 +466,21 @@ impl Storage for Fakes {
         let mut said = self.ask(format!("{word} for {reason}"))?.promotion.clone();
         if carry_out && said.refusal.is_empty() {
             said.text = "Promoted.".into();
+        }
+        Ok(said)
+    }
+
+    async fn set_voters(&self, all: bool, carry_out: bool, reason: &str) -> Result<VotersChange> {
+        let mut world = self.ask(format!("voters {all} {carry_out} for {reason}"))?;
+        let mut said = VotersChange {
+            refusal: world.voters_refusal.clone(),
+            ..VotersChange::default()
+        };
+        if carry_out && said.refusal.is_empty() {
+            for node in &mut world.replication {
+                node.votes = all || node.leads();
+            }
+            said.text = "Done.".into();
         }
         Ok(said)
     }

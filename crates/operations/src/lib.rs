@@ -30,6 +30,7 @@ pub mod services;
 pub mod sign_in;
 pub mod tech;
 pub mod users;
+pub mod voters;
 
 mod import;
 mod live;

@@ -9,7 +9,7 @@ use database::tables::{
 };
 use database::{
     Access, Comparison, Database, Mended, Mending, Promotion, REPLICATION_TIMEOUT, Transaction,
-    Versioned,
+    Versioned, VotersChange,
 };
 use redundancy::{Group, Groups};
 use server_recovery_manager::{Entry, Verb};
@@ -20,8 +20,8 @@ use tonic::Code;
 use crate::error::{Error, Kind, Result};
 use crate::logs::LOG_FOLDER;
 use crate::ports::{
-    Assignment, NetworkChange, NodeRecord, Recovery, Replication, ReplicationNode, ScramKeys,
-    Service, ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
+    Assignment, NetworkChange, NodeRecord, PUBLISHER, Recovery, Replication, ReplicationNode,
+    ScramKeys, Service, ServiceKind, State, Storage, Supervision, Topology, UserChange, UserRecord,
 };
 use crate::repair::{REPLICATOR, timeout_seconds};
 use crate::replication::meaning;
@@ -508,6 +508,10 @@ impl Storage for Store {
         Ok(self.0.promote(carry_out, reason).await?)
     }
 
+    async fn set_voters(&self, all: bool, carry_out: bool, reason: &str) -> Result<VotersChange> {
+        Ok(self.0.set_voters(all, carry_out, reason).await?)
+    }
+
     async fn mend(
         &self,
         mending: Mending,
@@ -543,11 +547,12 @@ impl Storage for Store {
                 .map(|member| ReplicationNode {
                     name: member.name,
                     address: member.address,
-                    role: if member.voter {
-                        "publisher".into()
+                    role: if member.leads {
+                        PUBLISHER.into()
                     } else {
                         "subscriber".into()
                     },
+                    votes: member.voter,
                     state: member.state,
                     reason: member.reason,
                     lag_entries: member.lag_entries,

@@ -2,7 +2,7 @@
 //! the database and the recovery manager stand behind them on a node, fakes in
 //! tests.
 
-use database::{Comparison, Mended, Mending, Promotion};
+use database::{Comparison, Mended, Mending, Promotion, VotersChange};
 use redundancy::{Edit, Groups};
 use serde::{Deserialize, Serialize};
 
@@ -222,8 +222,10 @@ pub struct ReplicationNode {
     pub name: String,
     /// Address.
     pub address: String,
-    /// Publisher or subscriber.
+    /// Publisher, the one that takes changes, or subscriber.
     pub role: String,
+    /// Whether it votes.
+    pub votes: bool,
     /// State 0 to 4.
     pub state: u8,
     /// Why the state is what it is.
@@ -240,6 +242,16 @@ pub struct ReplicationNode {
     /// Version of its software; empty when it is not known.
     pub version: String,
 }
+
+impl ReplicationNode {
+    /// Whether it takes changes.
+    pub fn leads(&self) -> bool {
+        self.role == PUBLISHER
+    }
+}
+
+/// The role of the node that takes changes.
+pub(crate) const PUBLISHER: &str = "publisher";
 
 /// State of replication, as this node sees it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -331,6 +343,8 @@ pub trait Storage: Send + Sync {
     async fn compare(&self, node: &str, tables: &[&str], rows: bool) -> Result<Comparison>;
     /// What the promotion of this node means; where `carry_out`, has it done.
     async fn promote(&self, carry_out: bool, reason: &str) -> Result<Promotion>;
+    /// Whether all nodes may vote, or one; where `carry_out`, has it done.
+    async fn set_voters(&self, all: bool, carry_out: bool, reason: &str) -> Result<VotersChange>;
     /// Has a node's replica brought in order, or stopped.
     async fn mend(
         &self,

@@ -59,6 +59,10 @@ const GROUPS: &[(&str, &str)] = &[
     ("users", "The people who use the node"),
     ("utils", "Operate the node"),
     ("utils dbreplication", "Replication of the configuration"),
+    (
+        "utils dbreplication voters",
+        "Who votes: the publisher alone, or every node",
+    ),
     ("utils ha", "Failover inside redundancy groups"),
     ("utils imdb_replication", "Real-time stores"),
     ("utils service", "Services"),

@@ -117,6 +117,32 @@ pub(super) const COMMANDS: &[Command] = &[
         },
     },
     Command {
+        words: "utils dbreplication voters status",
+        arguments: &[],
+        action: Some(&actions::REPLICATION_STATUS),
+        help: "Show whether every node votes, and how many may be lost",
+        run: |session, _| {
+            Box::pin(async move {
+                let voters = session.operations.voters(session.caller).await?;
+                Ok(Reply::new(&voters, text::voters(&voters)))
+            })
+        },
+    },
+    Command {
+        words: "utils dbreplication voters enable",
+        arguments: &[VOTERS],
+        action: Some(&actions::REPLICATION_VOTERS),
+        help: "Have every node vote, so that another one takes changes when the publisher is lost",
+        run: |session, arguments| Box::pin(set_voters(session, arguments, true)),
+    },
+    Command {
+        words: "utils dbreplication voters disable",
+        arguments: &[VOTERS],
+        action: Some(&actions::REPLICATION_VOTERS),
+        help: "Have the publisher vote alone",
+        run: |session, arguments| Box::pin(set_voters(session, arguments, false)),
+    },
+    Command {
         words: "utils dbreplication setrepltimeout",
         arguments: &[Argument::required(
             "seconds",
@@ -196,6 +222,24 @@ pub(super) const COMMANDS: &[Command] = &[
 
 const NODE: Argument = Argument::required("node", Kind::Text, "A subscriber's host name, or all");
 const PREVIEW: Argument = Argument::optional("preview", Kind::Flag, "Only show what differs");
+
+const VOTERS: Argument = Argument::optional("preview", Kind::Flag, "Only show what it means");
+
+/// Shows what it means to have every node vote, or the publisher alone, asks,
+/// and does it.
+async fn set_voters(session: &Session<'_>, arguments: &Arguments, enable: bool) -> Outcome {
+    let operations = session.operations;
+    let found = operations.voters_preview(session.caller, enable).await?;
+    if arguments.given("preview") {
+        return Ok(Reply::new(&found, text::voters_change(&found)));
+    }
+    if !found.refusal.is_empty() {
+        return Err(Error::refused(found.refusal).into());
+    }
+    session.confirm(&text::voters_change(&found)).await?;
+    let done = operations.set_voters(session.caller, enable).await?;
+    Ok(Reply::new(&done, format!("{}\n", done.text)))
+}
 
 /// Shows what differs, asks, and does it.
 async fn mend(session: &Session<'_>, arguments: &Arguments, mending: Mending) -> Outcome {

@@ -49,6 +49,9 @@ pub(crate) fn removal(removal: &Removal) -> String {
             removal.users
         );
     }
+    if removal.voters_end {
+        text += " Too few nodes are left for each to have a vote: the publisher votes alone then.";
+    }
     text
 }
 

@@ -9,6 +9,7 @@ mod parameters;
 mod replication;
 mod services;
 mod tables;
+mod voters;
 
 pub(crate) use cluster::{cluster, removal, removed};
 pub(crate) use failover::{ha_history, ha_status};
@@ -22,3 +23,4 @@ pub(crate) use services::{service_line, service_list, stopped_besides};
 pub(crate) use tables::{
     alarms, entries, imported, perf_classes, perf_counters, perf_instances, perf_query, user, users,
 };
+pub(crate) use voters::{voters, voters_change};

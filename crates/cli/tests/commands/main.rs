@@ -13,3 +13,4 @@ mod node;
 mod parameters;
 mod services;
 mod users;
+mod voters;
