@@ -9,7 +9,7 @@ use std::time::Duration;
 use openraft::{BasicNode, SnapshotPolicy};
 use prost::Message;
 use store::{Command, HistoryLimits, Outcome, Transaction};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -173,6 +173,8 @@ pub struct Node {
     queue: mpsc::Sender<Waiting>,
     counters: Arc<Counters>,
     acknowledgement: Arc<watch::Sender<Acknowledgement>>,
+    /// Held by whoever changes the members.
+    changing: Mutex<()>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -258,6 +260,7 @@ impl Node {
             queue,
             counters,
             acknowledgement,
+            changing: Mutex::default(),
             tasks,
         };
         node.catch_up().await?;
@@ -329,6 +332,11 @@ impl Node {
     /// Where others reach this node.
     pub(crate) fn address(&self) -> &str {
         &self.options.address
+    }
+
+    /// Held by whoever changes the members.
+    pub(crate) fn changing(&self) -> &Mutex<()> {
+        &self.changing
     }
 
     /// The consensus engine.

@@ -76,8 +76,9 @@ struct Seen<'a> {
     /// Its last entry.
     last: u64,
     members: &'a [NodeMember],
-    /// Whether a change of voters was begun and did not end.
-    joint: bool,
+    /// Who is to vote in the end, where a change of that was begun and did not
+    /// end.
+    goal: Option<BTreeSet<u64>>,
 }
 
 impl Seen<'_> {
@@ -141,14 +142,15 @@ impl Seen<'_> {
             return None;
         }
         let nodes = expected.others.len() + usize::from(!expected.leader_removed);
-        let next = if nodes < LEAST_VOTERS {
-            self.one(expected)
-        } else {
-            self.all(expected)
+        let next = match &self.goal {
+            // One was to vote: that is ended as it was begun.
+            Some(goal) if goal.len() == 1 => goal.clone(),
+            _ if nodes < LEAST_VOTERS => self.one(expected),
+            _ => self.all(expected),
         };
         let there = |name: &&u64| **name == self.own || expected.answering.contains(name);
         let majority = next.iter().filter(there).count() > next.len() / 2;
-        (majority && (self.joint || next != voters)).then_some(next)
+        (majority && (self.goal.is_some() || next != voters)).then_some(next)
     }
 }
 
@@ -166,18 +168,26 @@ impl Node {
     fn seen<'a>(&self, facts: &'a Facts) -> Seen<'a> {
         let metrics = self.raft().metrics();
         let config = metrics.borrow().membership_config.clone();
+        let goal = match config.membership().get_joint_config().as_slice() {
+            [_, .., goal] => Some(goal.clone()),
+            _ => None,
+        };
         Seen {
             own: self.name(),
             last: facts.last_log,
             members: &facts.members,
-            joint: config.membership().get_joint_config().len() > 1,
+            goal,
         }
     }
 
     /// Makes the members of the cluster what they should be: who is there, and
     /// in a cluster in which all vote, who does. Answers how many changes that
-    /// took; a node that does not lead changes nothing.
+    /// took; a node that does not lead changes nothing, nor does one on which
+    /// the members are being changed already.
     pub async fn settle_members(&self, expected: &Expected) -> Result<u32, CommitError> {
+        let Ok(_changing) = self.changing().try_lock() else {
+            return Ok(0);
+        };
         let mut changes = 0;
         loop {
             let facts = self.facts();
@@ -201,6 +211,9 @@ impl Node {
     /// Has one node vote, which leads and is this one, or all of them that have
     /// caught up. Answers when that holds, also after a restart.
     pub async fn set_voting(&self, voting: Voting, expected: &Expected) -> Result<(), CommitError> {
+        // It takes two steps. Whoever looked at the members between them would
+        // end it in another way.
+        let _changing = self.changing().lock().await;
         let facts = self.facts();
         if let Some(by) = facts.superseded {
             return Err(CommitError::Superseded(by));
@@ -317,12 +330,21 @@ mod tests {
     }
 
     /// Node 1 leads at entry 1000.
-    fn next(members: &[NodeMember], expected: &Expected, joint: bool) -> Option<Vec<u64>> {
+    fn next(members: &[NodeMember], expected: &Expected) -> Option<Vec<u64>> {
+        ended(members, expected, None)
+    }
+
+    /// The same where a change was begun.
+    fn ended(
+        members: &[NodeMember],
+        expected: &Expected,
+        goal: Option<&[u64]>,
+    ) -> Option<Vec<u64>> {
         let seen = Seen {
             own: 1,
             last: 1000,
             members,
-            joint,
+            goal: goal.map(|goal| goal.iter().copied().collect()),
         };
         let next = seen.next(expected)?;
         Some(next.into_iter().collect())
@@ -343,9 +365,9 @@ mod tests {
     #[test]
     fn where_one_votes_nobody_else_comes_to() {
         let members = [member(1, true, 1000), member(2, false, 1000)];
-        assert_eq!(next(&members, &expected(&[2], &[2]), false), None);
+        assert_eq!(next(&members, &expected(&[2], &[2])), None);
         let members = [member(1, true, 1000), member(2, false, 1000)];
-        assert_eq!(next(&members, &expected(&[2, 3], &[2, 3]), false), None);
+        assert_eq!(next(&members, &expected(&[2, 3], &[2, 3])), None);
     }
 
     #[test]
@@ -353,39 +375,42 @@ mod tests {
         let mut members = three();
         members.push(member(4, false, 899));
         let all = expected(&[2, 3, 4], &[2, 3, 4]);
-        assert_eq!(next(&members, &all, false), None);
+        assert_eq!(next(&members, &all), None);
         members[3].matched = Some(900);
-        assert_eq!(next(&members, &all, false), Some(vec![1, 2, 3, 4]));
+        assert_eq!(next(&members, &all), Some(vec![1, 2, 3, 4]));
         let silent = expected(&[2, 3, 4], &[2, 3]);
-        assert_eq!(next(&members, &silent, false), None);
+        assert_eq!(next(&members, &silent), None);
         // A voter that is late or away goes on to be one.
         members[3] = member(4, true, 0);
-        assert_eq!(next(&members, &silent, false), None);
+        assert_eq!(next(&members, &silent), None);
     }
 
     #[test]
     fn a_change_that_did_not_end_is_ended() {
-        assert_eq!(next(&three(), &expected(&[2, 3], &[2]), false), None);
-        let again = next(&three(), &expected(&[2, 3], &[2]), true);
-        assert_eq!(again, Some(vec![1, 2, 3]));
+        let two = expected(&[2, 3], &[2]);
+        assert_eq!(next(&three(), &two), None);
+        let all = ended(&three(), &two, Some(&[1, 2, 3]));
+        assert_eq!(all, Some(vec![1, 2, 3]));
+        // In the way it was begun.
+        assert_eq!(ended(&three(), &two, Some(&[1])), Some(vec![1]));
     }
 
     #[test]
     fn of_two_nodes_that_are_left_one_votes() {
         let left = expected(&[2], &[2]);
-        assert_eq!(next(&three(), &left, false), Some(vec![1]));
+        assert_eq!(next(&three(), &left), Some(vec![1]));
         // The one that led was removed.
         let mut left = expected(&[2, 3], &[3]);
         left.leader_removed = true;
-        assert_eq!(next(&three(), &left, false), Some(vec![3]));
+        assert_eq!(next(&three(), &left), Some(vec![3]));
         left.answering.insert(2);
         let mut members = three();
         members[1].matched = Some(990);
-        assert_eq!(next(&members, &left, false), Some(vec![3]));
+        assert_eq!(next(&members, &left), Some(vec![3]));
         left.others.insert(4, String::new());
         left.answering.insert(4);
         members.push(member(4, true, 1000));
-        assert_eq!(next(&members, &left, false), Some(vec![2, 3, 4]));
+        assert_eq!(next(&members, &left), Some(vec![2, 3, 4]));
     }
 
     #[test]
@@ -394,8 +419,8 @@ mod tests {
         members.push(member(4, true, 10));
         members.push(member(5, true, 10));
         // Nodes 4 and 5 are away: without node 3 nobody could be elected.
-        assert_eq!(next(&members, &expected(&[2, 4, 5], &[2]), false), None);
-        let all_but_one = next(&members, &expected(&[2, 3, 4], &[2, 3]), false);
+        assert_eq!(next(&members, &expected(&[2, 4, 5], &[2])), None);
+        let all_but_one = next(&members, &expected(&[2, 3, 4], &[2, 3]));
         assert_eq!(all_but_one, Some(vec![1, 2, 3, 4]));
     }
 
@@ -404,10 +429,10 @@ mod tests {
         let anew = 7 << 32 | 3;
         let mut members = three();
         let known = expected(&[2, anew], &[2, anew]);
-        assert_eq!(next(&members, &known, false), None);
+        assert_eq!(next(&members, &known), None);
         members.push(member(anew, false, 10));
-        assert_eq!(next(&members, &known, false), None);
+        assert_eq!(next(&members, &known), None);
         members[3].matched = Some(1000);
-        assert_eq!(next(&members, &known, false), Some(vec![1, 2, anew]));
+        assert_eq!(next(&members, &known), Some(vec![1, 2, anew]));
     }
 }

@@ -8,84 +8,10 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use replication::{Acknowledgement, CommitError, Heard, Node, Voting, number};
-use support::cluster::{Cluster, Running, expect_equal, expected, fill, follow, put};
-use support::value;
+use replication::{Acknowledgement, CommitError, Heard, Voting, number};
+use support::cluster::{Cluster, Running, expect_equal, fill, follow, put};
+use support::voting::{ELECTION, elected, has, leader, stop, until, voters, voting};
 use tokio::time::Instant;
-
-/// Another node leads within this time.
-const ELECTION: Duration = Duration::from_secs(5);
-
-/// A publisher, node 1, and learners that have caught up.
-async fn learners(cluster: &mut Cluster, numbers: &[u64]) -> Vec<Running> {
-    let mut all = vec![cluster.start(1).await];
-    for number in numbers {
-        all.push(cluster.start(*number).await);
-    }
-    let others: Vec<_> = all[1..].iter().collect();
-    all[0].teach(&others).await;
-    fill(&all[0].node, "before", 10).await;
-    for other in others {
-        follow(&other.node, &all[0].node).await;
-    }
-    all
-}
-
-/// The same, and each of them votes.
-async fn voters(cluster: &mut Cluster, numbers: &[u64]) -> Vec<Running> {
-    let all = learners(cluster, numbers).await;
-    let others: Vec<_> = all[1..].iter().collect();
-    let others = expected(&others);
-    all[0].node.set_voting(Voting::All, &others).await.unwrap();
-    assert_eq!(voting(&all[0]).len(), all.len());
-    all
-}
-
-/// Numbers of those who vote, as a node sees it.
-fn voting(running: &Running) -> BTreeSet<u64> {
-    let members = running.node.facts().members;
-    let voters = members.iter().filter(|member| member.voter);
-    voters.map(|member| number(member.node)).collect()
-}
-
-/// Waits in simulated time, and answers how long that took.
-async fn until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> Duration {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < limit, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    begin.elapsed()
-}
-
-/// Which of these leads, with a majority: a place among them. One that leads no
-/// more may not know it yet.
-fn leader(all: &[Running]) -> Option<usize> {
-    let leads = |one: &Running| {
-        let facts = one.node.facts();
-        let sure = facts
-            .contact
-            .is_some_and(|ago| ago < Duration::from_secs(1));
-        facts.leader == Some(facts.node) && sure
-    };
-    all.iter().position(leads)
-}
-
-async fn elected(all: &[Running]) -> usize {
-    until("another one leads", ELECTION, || leader(all).is_some()).await;
-    leader(all).unwrap()
-}
-
-fn has(node: &Node, key: &str) -> bool {
-    value(&node.replica().store(), key) > 0
-}
-
-async fn stop(cluster: &Cluster, all: Vec<Running>) {
-    for running in all {
-        let number = number(running.node.name());
-        cluster.stop(number, running).await;
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn when_the_publisher_is_lost_another_is_elected_within_5_s_and_has_every_write() {
@@ -218,63 +144,6 @@ async fn without_a_majority_nothing_is_changed_and_everything_goes_on_when_it_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_votes_is_changed_during_writes_and_nothing_is_lost() {
-    let mut cluster = Cluster::new();
-    let mut all = learners(&mut cluster, &[2, 3]).await;
-    let others = expected(&[&all[1], &all[2]]);
-    let writing = async {
-        for count in 0..150 {
-            put(&all[0].node, &format!("while-{count}")).await;
-        }
-    };
-    let changing = async {
-        for _ in 0..3 {
-            all[0].node.set_voting(Voting::All, &others).await.unwrap();
-            assert_eq!(all[0].node.facts().voting(), Voting::All);
-            assert_eq!(all[0].node.settle_members(&others).await.unwrap(), 0);
-            all[0].node.set_voting(Voting::One, &others).await.unwrap();
-            assert_eq!(voting(&all[0]), BTreeSet::from([1]));
-        }
-        all[0].node.set_voting(Voting::All, &others).await.unwrap();
-    };
-    tokio::join!(writing, changing);
-    cluster.wire.isolate(1);
-    let old = all.remove(0);
-    let new = elected(&all).await;
-    for count in 0..150 {
-        assert!(has(&all[new].node, &format!("while-{count}")), "{count}");
-    }
-    // The present leader is the only voter then; the others learn, and the old
-    // publisher does when it is back.
-    put(&all[new].node, "elected").await;
-    cluster.wire.join(1);
-    follow(&old.node, &all[new].node).await;
-    let others = expected(&[&old, &all[1 - new]]);
-    let publisher = &all[new];
-    publisher
-        .node
-        .set_voting(Voting::One, &others)
-        .await
-        .unwrap();
-    let own = number(publisher.node.name());
-    assert_eq!(voting(publisher), BTreeSet::from([own]));
-    put(&publisher.node, "one again").await;
-    assert_eq!(
-        publisher.node.acknowledgement(),
-        Acknowledgement::Replicated
-    );
-    follow(&old.node, &publisher.node).await;
-    expect_equal(&old.node, &publisher.node);
-    cluster.wire.isolate(own);
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(old.node.facts().role, "learner");
-    put(&publisher.node, "alone").await;
-    cluster.wire.join(own);
-    all.push(old);
-    stop(&cluster, all).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_restart_of_all_keeps_who_votes_and_every_write() {
     let mut cluster = Cluster::new();
     let all = voters(&mut cluster, &[2, 3]).await;
@@ -292,81 +161,6 @@ async fn a_restart_of_all_keeps_who_votes_and_every_write() {
     assert_ne!(first.node.facts().leader, Some(first.node.name()));
     expect_equal(&first.node, &all[new].node);
     all.push(first);
-    stop(&cluster, all).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_nodes_elect_nobody() {
-    let mut cluster = Cluster::new();
-    let all = learners(&mut cluster, &[2]).await;
-    let others = expected(&[&all[1]]);
-    let refused = all[0].node.set_voting(Voting::All, &others).await;
-    let error = refused.unwrap_err();
-    assert_eq!(error, CommitError::TooFew(2));
-    assert!(error.to_string().contains("takes three"), "{error}");
-    assert_eq!(all[0].node.facts().voting(), Voting::One);
-    stop(&cluster, all).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn nodes_that_join_vote_and_those_that_leave_do_not() {
-    let mut cluster = Cluster::new();
-    let mut all = voters(&mut cluster, &[2, 3]).await;
-    let four = cluster.start(4).await;
-    all[0].teach(&[&all[1], &all[2], &four]).await;
-    follow(&four.node, &all[0].node).await;
-    all[0].teach(&[&all[1], &all[2], &four]).await;
-    assert_eq!(voting(&all[0]), BTreeSet::from([1, 2, 3, 4]));
-    // One that leaves has no vote and gets nothing more.
-    all[0].teach(&[&all[1], &four]).await;
-    assert_eq!(voting(&all[0]), BTreeSet::from([1, 2, 4]));
-    assert_eq!(all[0].node.facts().members.len(), 3);
-    put(&all[0].node, "without it").await;
-    let gone = all.remove(2);
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(!has(&gone.node, "without it"));
-    assert_eq!(leader(&all), Some(0), "it disturbs nobody");
-    // With two left the one that leads votes alone, so that either may go.
-    all[0].teach(&[&all[1]]).await;
-    assert_eq!(voting(&all[0]), BTreeSet::from([1]));
-    cluster.wire.isolate(2);
-    cluster.wire.isolate(4);
-    cluster.grace = Duration::ZERO;
-    assert_eq!(all[0].node.facts().voting(), Voting::One);
-    all.extend([gone, four]);
-    stop(&cluster, all).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_voter_that_begins_anew_votes_under_its_new_name_when_it_has_caught_up() {
-    let mut cluster = Cluster::new();
-    let mut all = voters(&mut cluster, &[2, 3]).await;
-    let three = all.pop().unwrap();
-    let before = three.node.name();
-    three.node.order_reset("a test").unwrap();
-    cluster.stop(3, three).await;
-    let three = cluster.start(3).await;
-    assert_ne!(three.node.name(), before);
-    all[0].teach(&[&all[1], &three]).await;
-    put(&all[0].node, "meanwhile").await;
-    follow(&three.node, &all[0].node).await;
-    all[0].teach(&[&all[1], &three]).await;
-    let names = |running: &Running| {
-        let members = running.node.facts().members;
-        let voters = members.iter().filter(|member| member.voter);
-        voters.map(|member| member.node).collect::<Vec<_>>()
-    };
-    let new = three.node.name();
-    assert!(names(&all[0]).contains(&new) && !names(&all[0]).contains(&before));
-    assert_eq!(all[0].node.facts().members.len(), 3);
-    // It counts: with it, two of three are a majority.
-    cluster.wire.isolate(1);
-    let old = all.remove(0);
-    all.push(three);
-    let leads = elected(&all).await;
-    put(&all[leads].node, "with it").await;
-    cluster.wire.join(1);
-    all.push(old);
     stop(&cluster, all).await;
 }
 

@@ -9,6 +9,7 @@
 
 pub mod cluster;
 pub mod recorder;
+pub mod voting;
 
 use std::fs;
 use std::path::{Path, PathBuf};
