@@ -1,9 +1,9 @@
 //! Databases of nodes that all vote, in one process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peer::testing::Wire;
-use replication::{Voting, number};
+use replication::{Facts, Voting, number};
 use store::Action;
 use tempfile::TempDir;
 
@@ -50,7 +50,7 @@ async fn all_vote(wire: &Wire) -> [Running; 3] {
     let said = said.unwrap();
     assert!(said.refusal.is_empty() && !said.text.is_empty(), "{said:?}");
     for running in &all {
-        until("it knows", || voting(running) == Voting::All).await;
+        until_all_vote(running).await;
     }
     all
 }
@@ -59,12 +59,17 @@ fn voting(running: &Running) -> Voting {
     running.engine.node().facts().voting()
 }
 
-async fn until(what: &str, done: impl Fn() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < limit, "{what}");
-        tokio::task::yield_now().await;
-    }
+/// Waits until a node knows something of the log.
+async fn until(running: &Running, what: &str, done: impl Fn(&Facts) -> bool + Send) {
+    let node = running.engine.node();
+    let wait = node.raft().wait(Some(Duration::from_secs(20)));
+    let known = move |_: &_| done(&node.facts());
+    wait.metrics(known, what).await.unwrap();
+}
+
+async fn until_all_vote(running: &Running) {
+    let all = |facts: &Facts| facts.voting() == Voting::All;
+    until(running, "it knows", all).await;
 }
 
 fn unavailable<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -119,35 +124,57 @@ async fn changes_go_to_whoever_is_elected_and_the_old_publisher_follows() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_majority_a_change_is_refused_and_a_promotion_is_not() {
+/// The publisher is lost and another one elected. Then that one is lost as well,
+/// or the other one, so that the one that `leads` is left.
+async fn without_a_majority(leads: bool) {
     let wire = Wire::default();
     let [one, two, three] = all_vote(&wire).await;
+    let publisher = one.engine.node().name();
     let folder = one.stop(&wire, 1).await;
-    let lost = three.stop(&wire, 3).await;
-    // It may have been elected by the one that went last.
-    let text = unavailable(two.engine.propose(put(6)).await);
+    for running in [&two, &three] {
+        let elected = |facts: &Facts| facts.leader.is_some_and(|leader| leader != publisher);
+        until(running, "another one is elected", elected).await;
+    }
+    let (left, gone) = if two.engine.leads() == leads {
+        ((2, two), (3, three))
+    } else {
+        ((3, three), (2, two))
+    };
+    let lost = gone.1.stop(&wire, gone.0).await;
+    let (number, left) = left;
+    // It was begun, where it leads, and may be made when the others are back.
+    let text = unavailable(left.engine.propose(put(6)).await);
     assert!(text.contains("no majority"), "{text}");
-    let text = unavailable(two.engine.propose(put(7)).await);
+    let text = unavailable(left.engine.propose(put(7)).await);
     for words in ["no majority", "runtimestate", "promote"] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    assert!(two.has("node3") && !two.has("node7"));
-    let said = promotion::promote(&two.engine, true, "a test").await;
+    assert!(left.has("node3") && !left.has("node7"));
+    let said = promotion::promote(&left.engine, true, "a test").await;
     let said = said.unwrap();
     assert!(said.refusal.is_empty() && !said.text.is_empty(), "{said:?}");
-    let two = again(&wire, 2, two).await;
-    assert_eq!(voting(&two), Voting::One);
-    two.engine.propose(put(7)).await.unwrap().unwrap();
+    let left = again(&wire, number, left).await;
+    assert_eq!(voting(&left), Voting::One);
+    left.engine.propose(put(7)).await.unwrap().unwrap();
     // One that voted waits for an administrator.
     let one = start(&wire, 1, folder).await;
     one.look().await;
     let text = unavailable(one.engine.propose(put(8)).await);
     assert!(text.contains("utils dbreplication reset"), "{text}");
     drop(lost);
-    for (number, running) in [(1, one), (2, two)] {
+    for (number, running) in [(1, one), (number, left)] {
         running.stop(&wire, number).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_a_change_is_refused_and_a_promotion_is_not() {
+    without_a_majority(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_the_one_that_leads_refuses_too_and_is_promoted() {
+    without_a_majority(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +209,7 @@ async fn it_takes_three_good_nodes_and_is_shown_before_it_is_done() {
     let said = voters::set(&one.engine, request(true, true)).await.unwrap();
     assert!(said.refusal.contains("votes already"), "{said:?}");
     // Back: the one that leads votes alone.
-    until("it knows", || voting(&three) == Voting::All).await;
+    until_all_vote(&three).await;
     let said = voters::set(&three.engine, request(false, true))
         .await
         .unwrap();

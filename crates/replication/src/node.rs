@@ -587,7 +587,8 @@ impl Node {
         std::fs::write(self.options.folder.join("rebuild"), reason)
     }
 
-    /// Stops in order: what was taken is committed, the replica is written out.
+    /// Stops in order: the replica is written out. What was not answered may
+    /// have been committed, or be later, by the others.
     pub async fn close(self) -> Result<(), CommitError> {
         let Self {
             raft,
@@ -652,11 +653,19 @@ async fn commit_batches(
         // Whoever gave up was told nothing, or that it may not be made.
         waiting.retain(|one: &Waiting| !one.answer.is_closed());
         while !waiting.is_empty() {
-            let (command, answers) = take_batch(&mut waiting);
+            let (command, mut answers) = take_batch(&mut waiting);
             bytes += command.encoded_len() as u64;
             entries += 1;
-            match raft.client_write(command).await {
-                Ok(response) => {
+            let done = tokio::select! {
+                biased;
+                done = raft.client_write(command) => Some(done),
+                () = given_up(&mut answers) => None,
+            };
+            match done {
+                // Without a majority it would take for ever, and hold up what
+                // comes next, and the node's end.
+                None => {}
+                Some(Ok(response)) => {
                     // Its receiver ends after this.
                     let _ = written.send(Written {
                         index: response.log_id.index,
@@ -664,7 +673,7 @@ async fn commit_batches(
                         outcomes: response.data,
                     });
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     let error = commit_error(&error);
                     for answer in answers {
                         let _ = answer.send(Err(error.clone()));
@@ -677,6 +686,13 @@ async fn commit_batches(
             // A node that stopped says so to the next transaction.
             let _ = raft.trigger().snapshot().await;
         }
+    }
+}
+
+/// Completes when nobody waits for these answers any more.
+async fn given_up(answers: &mut [Answer]) {
+    for answer in answers {
+        answer.closed().await;
     }
 }
 

@@ -208,3 +208,26 @@ async fn a_majority_that_is_lost_for_good_is_replaced_by_a_promotion() {
     all.push(three);
     stop(&cluster, all).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_stops_also_while_no_majority_confirms_what_it_wrote() {
+    let mut cluster = Cluster::new();
+    let mut all = voters(&mut cluster, &[2, 3]).await;
+    cluster.wire.isolate(1);
+    let lost = all.remove(0);
+    let refused = lost.node.commit(support::put("open", 1, 1)).await;
+    assert_eq!(refused, Err(CommitError::Unconfirmed));
+    let stopping = cluster.stop(1, lost);
+    let stopped = tokio::time::timeout(Duration::from_secs(60), stopping).await;
+    stopped.expect("it stops");
+    // Back with an entry that the others do not have, it follows them.
+    let new = elected(&all).await;
+    put(&all[new].node, "meanwhile").await;
+    cluster.wire.join(1);
+    let back = cluster.start(1).await;
+    follow(&back.node, &all[new].node).await;
+    assert!(!has(&back.node, "open"));
+    expect_equal(&back.node, &all[new].node);
+    all.push(back);
+    stop(&cluster, all).await;
+}
