@@ -201,18 +201,23 @@ async fn know_others(engine: &Arc<Engine>, stop: &CancellationToken) {
     let mut clock = tokio::time::interval(LOOK);
     let mut revisions = engine.revisions();
     let mut metrics = engine.node().raft().metrics();
-    let mut members = Vec::new();
+    let (mut leads, mut members) = Default::default();
     loop {
         let round = tokio::select! {
             () = stop.cancelled() => return,
             _ = clock.tick() => true,
             Ok(()) = revisions.changed() => false,
-            // Whoever hears of its first members asks them at once.
+            // Whoever hears of its first members asks them at once. Every sign
+            // of life comes by here, too, and means nothing more.
             Ok(()) = metrics.changed() => {
-                let now = engine.node().facts().members;
-                let now: Vec<u64> = now.iter().map(|member| member.node).collect();
+                let facts = engine.node().facts();
+                let lead = (facts.leader, facts.voting());
+                let now: Vec<u64> = facts.members.iter().map(|member| member.node).collect();
                 let news = now != members;
-                members = now;
+                if !news && lead == leads {
+                    continue;
+                }
+                (leads, members) = (lead, now);
                 news
             }
         };

@@ -27,7 +27,7 @@ use crate::recovery::{OpenError, Order, PROMOTE, RESET, Recovery, mark_closed, o
 use crate::responder::Responder;
 use crate::snapshot::Snapshots;
 use crate::types::Raft;
-use crate::voters::{majority_from, sure, timing};
+use crate::voters::{give_signs_of_life, majority_from, sure, timing};
 
 /// Transactions that may wait for the next write.
 const WAITING: usize = 4096;
@@ -245,6 +245,7 @@ impl Node {
                 options.grace,
             )),
             tokio::spawn(drop_log(raft.clone(), opened.snapshots.clone())),
+            tokio::spawn(give_signs_of_life(raft.clone())),
         ];
         let node = Self {
             name,

@@ -14,20 +14,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::{BasicNode, ChangeMembers, Config, RaftMetrics};
+use tokio::time::MissedTickBehavior;
 
 use crate::acknowledge::LAG;
 use crate::error::{CommitError, commit_error};
 use crate::membership::next_change;
 use crate::name::number;
 use crate::node::{Facts, Node, NodeMember};
-use crate::types::Vote;
+use crate::types::{Raft, Vote};
 
 /// Fewer nodes than this elect nobody: of two, the loss of one leaves no
 /// majority.
 pub const LEAST_VOTERS: usize = 3;
 
-/// A voter gets a sign of life so often, in milliseconds.
+/// A voter gets a sign of life so often, in milliseconds, as exactly as the
+/// engine looks at the clock.
 const HEARTBEAT: u64 = 200;
+/// The same where one node votes: nobody is elected for want of it, and it only
+/// tells the others that the publisher is there.
+const QUIET: Duration = Duration::from_millis(750);
 /// A node that hears nobody for the greater of these and a time between them, in
 /// milliseconds, stands for election as soon as it looks at the clock, every one
 /// and a half heartbeats. At worst, of two nodes that are left, the one that has
@@ -46,6 +51,33 @@ pub(crate) fn timing() -> Config {
         election_timeout_min: ELECTION.0,
         election_timeout_max: ELECTION.1,
         ..Config::default()
+    }
+}
+
+/// Has the engine give signs of life only where nodes are elected, and gives
+/// fewer where one votes. Ends with the engine.
+pub(crate) async fn give_signs_of_life(raft: Raft) {
+    let mut members = raft.server_metrics();
+    let mut clock = tokio::time::interval(QUIET);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let (one_votes, here) = {
+            let now = members.borrow_and_update();
+            let known = now.membership_config.membership();
+            let others = known.nodes().count() > 1;
+            (
+                known.voter_ids().count() < 2,
+                now.current_leader == Some(now.id) && others,
+            )
+        };
+        raft.runtime_config().heartbeat(!one_votes);
+        let ended = tokio::select! {
+            changed = members.changed() => changed.is_err(),
+            _ = clock.tick(), if one_votes && here => raft.trigger().heartbeat().await.is_err(),
+        };
+        if ended {
+            return;
+        }
     }
 }
 

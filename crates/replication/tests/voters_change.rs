@@ -10,6 +10,7 @@ use std::time::Duration;
 use replication::{Acknowledgement, CommitError, Voting, number};
 use support::cluster::{Cluster, Running, expect_equal, expected, follow, put};
 use support::voting::{ELECTION, elected, has, leader, learners, stop, until, voters, voting};
+use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn who_votes_is_changed_during_writes_and_nothing_is_lost() {
@@ -199,6 +200,35 @@ async fn a_change_of_who_votes_that_was_broken_off_is_ended_as_it_was_begun() {
         assert_eq!(publisher.settle_members(&others).await.unwrap(), 1);
         assert_eq!(publisher.facts().voting(), voting);
         put(publisher, &format!("{voting:?}")).await;
+    }
+    stop(&cluster, all).await;
+}
+
+/// How often a node hears the one that leads within a time.
+async fn heard(running: &Running, time: Duration) -> u32 {
+    let (end, mut count, mut before) = (Instant::now() + time, 0, Duration::MAX);
+    while Instant::now() < end {
+        let ago = running.node.facts().contact.unwrap_or(Duration::MAX);
+        count += u32::from(ago < before);
+        before = ago;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    count
+}
+
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_are_many_only_where_nodes_are_elected() {
+    let mut cluster = Cluster::new();
+    let all = learners(&mut cluster, &[2, 3]).await;
+    let others = expected(&[&all[1], &all[2]]);
+    let minute = Duration::from_secs(60);
+    for _ in 0..2 {
+        let few = heard(&all[1], minute).await;
+        assert!((75..=85).contains(&few), "{few}");
+        all[0].node.set_voting(Voting::All, &others).await.unwrap();
+        let many = heard(&all[1], minute).await;
+        assert!(many > 180, "{many}");
+        all[0].node.set_voting(Voting::One, &others).await.unwrap();
     }
     stop(&cluster, all).await;
 }
