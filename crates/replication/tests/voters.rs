@@ -231,3 +231,60 @@ async fn a_node_stops_also_while_no_majority_confirms_what_it_wrote() {
     all.push(back);
     stop(&cluster, all).await;
 }
+
+/// Has whoever leads make a change, as `database` does: while nobody leads it is
+/// tried again. Answers how long that took.
+async fn change(all: &[Running], key: &str) -> Duration {
+    let begin = Instant::now();
+    loop {
+        let leads = |one: &&Running| one.node.facts().leader == Some(one.node.name());
+        let done = match all.iter().find(leads) {
+            Some(one) => one.node.commit(support::put(key, 1, 1)).await,
+            None => Err(CommitError::Elsewhere("nobody".into())),
+        };
+        match done {
+            Ok(done) => {
+                done.unwrap();
+                return begin.elapsed();
+            }
+            Err(CommitError::Elsewhere(_)) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{key} after {:?}: {error}", begin.elapsed()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_keeps_no_change_waiting_for_5_s() {
+    let mut cluster = Cluster::new();
+    let all = voters(&mut cluster, &[2, 3]).await;
+    for round in 0..12_usize {
+        let lead = leader(&all).unwrap();
+        let away = (lead + 1 + round % 2) % 3;
+        let (own, term) = (all[away].node.name(), all[lead].node.facts().term);
+        cluster.wire.isolate(number(own));
+        // It stands for election all the time, at another moment each round when
+        // it is back; every other time it has the whole log.
+        tokio::time::sleep(Duration::from_millis(60_000 + 37 * round as u64)).await;
+        if round % 4 < 2 {
+            put(&all[lead].node, &format!("meanwhile-{round}")).await;
+        }
+        let stood = all[away].node.facts().term - term;
+        assert!(stood > 20, "{stood}");
+        assert_eq!(leader(&all), Some(lead));
+        cluster.wire.join(number(own));
+        let (begin, mut longest, mut count) = (Instant::now(), Duration::ZERO, 0);
+        while begin.elapsed() < Duration::from_secs(10) {
+            longest = longest.max(change(&all, &format!("r{round}-{count}")).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            count += 1;
+        }
+        let new = leader(&all).unwrap();
+        println!("round {round}: {stood} terms later, led by {lead}, then {new}: {longest:?}");
+        assert!(longest < ELECTION, "{longest:?}");
+        follow(&all[away].node, &all[new].node).await;
+        expect_equal(&all[away].node, &all[new].node);
+    }
+    stop(&cluster, all).await;
+}
